@@ -1,0 +1,50 @@
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <time.h>
+
+static int64_t read_us(clockid_t id) {
+    struct timespec now;
+    clock_gettime(id, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+int64_t clock_mono_us(void) {
+    return read_us(CLOCK_MONOTONIC);
+}
+
+int64_t clock_mono_ms(void) {
+    return clock_mono_us() / 1000;
+}
+
+int64_t clock_wall_ms(void) {
+    return read_us(CLOCK_REALTIME) / 1000;
+}
+
+static struct tm utc(int64_t wall_ms) {
+    const int64_t year_9999_end = 253402300799;
+    int64_t seconds = wall_ms / 1000;
+    time_t when = (time_t)(seconds < 0 ? 0 : seconds > year_9999_end ? year_9999_end : seconds);
+    struct tm parts;
+    gmtime_r(&when, &parts);
+    return parts;
+}
+
+void clock_http(char out[CLOCK_HTTP_SIZE], int64_t wall_ms) {
+    static const char days[] = "SunMonTueWedThuFriSat";
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    struct tm t = utc(wall_ms);
+    /* Not strftime: its names follow the locale. The masks tell the compiler the widths. */
+    (void)snprintf(out, CLOCK_HTTP_SIZE, "%.3s, %02u %.3s %04u %02u:%02u:%02u GMT",
+                   days + (t.tm_wday * 3), (unsigned)t.tm_mday % 100, months + (t.tm_mon * 3),
+                   (unsigned)(t.tm_year + 1900) % 10000, (unsigned)t.tm_hour % 100,
+                   (unsigned)t.tm_min % 100, (unsigned)t.tm_sec % 100);
+}
+
+void clock_iso(char out[CLOCK_ISO_SIZE], int64_t wall_ms) {
+    struct tm t = utc(wall_ms);
+    (void)snprintf(out, CLOCK_ISO_SIZE, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
+                   (unsigned)(t.tm_year + 1900) % 10000, (unsigned)(t.tm_mon + 1) % 100,
+                   (unsigned)t.tm_mday % 100, (unsigned)t.tm_hour % 100, (unsigned)t.tm_min % 100,
+                   (unsigned)t.tm_sec % 100, (unsigned)(wall_ms < 0 ? 0 : wall_ms % 1000) % 1000);
+}

@@ -1,0 +1,17 @@
+/* The two clocks and their spellings. Only io, serve and app read a clock; rules are told the time. */
+#pragma once
+
+#include <stdint.h>
+
+/* Never jumps; for intervals and deadlines. Milliseconds, microseconds since an arbitrary start. */
+int64_t clock_mono_ms(void);
+int64_t clock_mono_us(void);
+/* Since 1970-01-01 UTC; may jump. For tokens' exp and for dates. */
+int64_t clock_wall_ms(void);
+
+enum { CLOCK_HTTP_SIZE = 30, CLOCK_ISO_SIZE = 25 };
+
+/* "Mon, 23 Nov 2026 04:23:08 GMT" (RFC 9110 section 5.6.7, IMF-fixdate), terminated. */
+void clock_http(char out[CLOCK_HTTP_SIZE], int64_t wall_ms);
+/* "2026-11-23T04:23:08.814Z", terminated. Years 1970 to 9999. */
+void clock_iso(char out[CLOCK_ISO_SIZE], int64_t wall_ms);

@@ -1,0 +1,81 @@
+/* Counters and gauges: one row each, and nothing else to do to have it in /metrics.
+ *
+ * Each thread adds to a block of its own (relaxed, no lock, no shared line); a scrape sums the
+ * blocks. A gauge is a sum of +1 and -1 over all blocks. Never an agent's id as a label.
+ *   symbol, kind, family, labels, help (the same for all rows of a family; rows of one family
+ *   stand together) */
+#pragma once
+
+#include "base/str.h"
+
+#include <stdint.h>
+
+#define METRIC_ROWS(X)                                                                             \
+    X(CONNECTIONS, gauge, "connections", "", "Open client connections.")                           \
+    X(CONNECTIONS_ACCEPTED, counter, "connections_accepted_total", "",                             \
+      "Client connections accepted.")                                                              \
+    X(REFUSED_LIMIT, counter, "connections_refused_total", "reason=\"limit\"",                     \
+      "Client connections closed before the handshake.")                                           \
+    X(REFUSED_DESCRIPTORS, counter, "connections_refused_total", "reason=\"descriptors\"",         \
+      "Client connections closed before the handshake.")                                           \
+    X(TLS_FULL, counter, "tls_handshakes_total", "kind=\"full\"", "TLS handshakes finished.")      \
+    X(TLS_RESUMED, counter, "tls_handshakes_total", "kind=\"resumed\"",                            \
+      "TLS handshakes finished.")                                                                  \
+    X(TLS_FAILED, counter, "tls_handshakes_failed_total", "", "TLS handshakes that failed.")       \
+    X(REQUESTS_CONNECT, counter, "requests_total", "route=\"connect\"", "Requests by route.")      \
+    X(REQUESTS_HEARTBEAT, counter, "requests_total", "route=\"heartbeat\"", "Requests by route.")  \
+    X(REQUESTS_DISCONNECT, counter, "requests_total", "route=\"disconnect\"",                      \
+      "Requests by route.")                                                                        \
+    X(REQUESTS_FORWARD, counter, "requests_total", "route=\"forward\"", "Requests by route.")      \
+    X(ANSWERS_2XX, counter, "answers_total", "class=\"2xx\"", "Answers by status class.")          \
+    X(ANSWERS_3XX, counter, "answers_total", "class=\"3xx\"", "Answers by status class.")          \
+    X(ANSWERS_4XX, counter, "answers_total", "class=\"4xx\"", "Answers by status class.")          \
+    X(ANSWERS_5XX, counter, "answers_total", "class=\"5xx\"", "Answers by status class.")          \
+    X(REQUESTS_MALFORMED, counter, "requests_malformed_total", "",                                 \
+      "Requests refused by the HTTP grammar.")                                                     \
+    X(CLIENTS_GONE, counter, "clients_gone_total", "", "Clients that left before their answer.")   \
+    X(CONNECT_HIT, counter, "connect_cache_total", "result=\"hit\"", "Connects by cache result.")  \
+    X(CONNECT_MISS, counter, "connect_cache_total", "result=\"miss\"",                             \
+      "Connects by cache result.")                                                                 \
+    X(CONNECT_STALE, counter, "connect_cache_total", "result=\"stale\"",                           \
+      "Connects by cache result.")                                                                 \
+    X(CONNECT_COLLAPSED, counter, "connect_cache_total", "result=\"collapsed\"",                   \
+      "Connects by cache result.")                                                                 \
+    X(CONNECT_BYPASS, counter, "connect_cache_total", "result=\"bypass\"",                         \
+      "Connects by cache result.")                                                                 \
+    X(CONNECT_CACHED, gauge, "connect_cache_entries", "", "Connect answers held.")                 \
+    X(BCRYPTS_AVOIDED, counter, "bcrypts_avoided_total", "",                                       \
+      "Connects answered without the controller.")                                                 \
+    X(BEATS_RECEIVED, counter, "heartbeats_received_total", "", "Valid heartbeats received.")      \
+    X(BEATS_DELIVERED, counter, "heartbeats_delivered_total", "",                                  \
+      "Heartbeats the controller has answered.")                                                   \
+    X(BEATS_SUPERSEDED, counter, "heartbeats_superseded_total", "",                                \
+      "Heartbeats replaced by a newer one or by a disconnect.")                                    \
+    X(BEATS_EXPIRED, counter, "heartbeats_expired_total", "",                                      \
+      "Heartbeats not delivered within their time.")                                               \
+    X(BEATS_HELD, gauge, "heartbeats_held", "", "Heartbeats held for delivery.")                   \
+    X(AGENTS_KNOWN, gauge, "agents_known", "", "Agents in the table.")                             \
+    X(TOKENS_REFUSED, counter, "tokens_refused_total", "", "Tokens refused.")                      \
+    X(TOKENS_CACHED, counter, "tokens_cached_total", "",                                           \
+      "Tokens accepted from the verified-token cache.")                                            \
+    X(UPSTREAM_CALLS, counter, "upstream_calls_total", "", "Calls made to the controller.")        \
+    X(UPSTREAM_FAILED, counter, "upstream_failed_total", "",                                       \
+      "Calls to the controller without a valid answer.")                                           \
+    X(UPSTREAM_RETRIED, counter, "upstream_retried_total", "",                                     \
+      "Calls repeated on a new connection.")                                                       \
+    X(UPSTREAM_CONNECTIONS, gauge, "upstream_connections", "",                                     \
+      "Open connections to the controller.")
+
+enum metric {
+#define X(symbol, kind, family, labels, help) METRIC_##symbol,
+    METRIC_ROWS(X)
+#undef X
+        METRIC_COUNT
+};
+
+/* Adds to the calling thread's block, which is made on first use (at most 256 threads). */
+void metric_add(enum metric m, int64_t n);
+/* The sum over all threads, now. */
+int64_t metric_read(enum metric m);
+/* All rows in the Prometheus text format 0.0.4, families with HELP and TYPE. */
+void metric_render(struct str *out);

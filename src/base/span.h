@@ -1,0 +1,50 @@
+/* A span borrows a run of bytes: a pointer and a length, no terminator, no ownership.
+ * Whoever holds the bytes decides how long a span lives. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <strings.h>
+
+struct span {
+    const char *ptr;
+    size_t len;
+};
+
+#define SPAN(literal) ((struct span){(literal), sizeof(literal) - 1})
+#define SPAN_NONE     ((struct span){NULL, 0})
+/* For printf's "%.*s". */
+#define SPAN_ARG(s) (int)(s).len, (s).ptr ? (s).ptr : ""
+
+static inline struct span span_of(const char *zero_terminated) {
+    return (struct span){zero_terminated, zero_terminated ? strlen(zero_terminated) : 0};
+}
+
+static inline bool span_equal(struct span a, struct span b) {
+    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+
+/* ASCII case only: field names, schemes, path segments. */
+static inline bool span_equal_nocase(struct span a, struct span b) {
+    return a.len == b.len && (a.len == 0 || strncasecmp(a.ptr, b.ptr, a.len) == 0);
+}
+
+static inline bool span_starts(struct span s, struct span prefix) {
+    return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
+}
+
+static inline struct span span_from(struct span s, size_t offset) {
+    return offset >= s.len ? SPAN_NONE : (struct span){s.ptr + offset, s.len - offset};
+}
+
+/* Without leading and trailing spaces and tabs (RFC 9110 section 5.6.3, OWS). */
+static inline struct span span_trim(struct span s) {
+    while (s.len > 0 && (s.ptr[0] == ' ' || s.ptr[0] == '\t')) {
+        s.ptr++;
+        s.len--;
+    }
+    while (s.len > 0 && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
+        s.len--;
+    return s;
+}

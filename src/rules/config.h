@@ -1,0 +1,114 @@
+/* The configuration: one row per key in config.c drives YAML, environment, defaults, ranges,
+ * --check-config, --print-config and the docs. Adding a key is adding a row and a member.
+ *
+ * Sources, the later wins: default, YAML file (JSON is YAML), environment AIWM_GATEWAY_<PATH>
+ * (dots become underscores, upper case). Every key that ends in _file may be given in the
+ * environment without _FILE as the value itself; secrets come from nowhere else. */
+#pragma once
+
+#include "base/span.h"
+#include "base/str.h"
+
+#include <stdint.h>
+
+/* Bytes read from a *_file or the environment; owned by the config, cleansed when freed. */
+struct config_secret {
+    char *bytes; /* NULL: not configured */
+    size_t len;
+};
+
+enum config_binding { CONFIG_BINDING_ENFORCE, CONFIG_BINDING_REPORT };
+
+struct config {
+    struct {
+        char *address;
+        int64_t port; /* 0: any free port, logged at start */
+        int64_t max_connections;
+    } listen;
+    struct {
+        bool enabled;
+        char *certificate_file;
+        char *private_key_file;
+        struct config_secret certificate; /* contents, PEM */
+        struct config_secret private_key;
+    } tls;
+    struct {
+        char *address;
+        int64_t port;
+    } health;
+    struct {
+        char *url; /* http://host[:port] or https://host[:port], no path */
+        char *strip_prefix; /* "" or "/dev/aiwm" */
+        char *ca_file;
+        struct config_secret ca; /* contents; empty: the system's */
+        int64_t connect_timeout_ms;
+        int64_t response_timeout_ms;
+    } upstream;
+    struct {
+        int64_t max_body; /* bytes */
+    } forward;
+    struct {
+        char *secret_file;
+        char *previous_secret_file;
+        struct config_secret secret;
+        struct config_secret previous_secret;
+        int64_t leeway_ms;
+        int64_t binding; /* enum config_binding */
+        bool allow_public_default;
+    } jwt;
+    struct {
+        int64_t agent_tokens_on_regenerate; /* 0 deny, 1 allow */
+    } policy;
+    struct {
+        bool enabled;
+        char *key_file;
+        struct config_secret key;
+        int64_t fresh_for_ms;
+        int64_t stale_after_ms;
+        int64_t dead_before_expiry_ms;
+        int64_t memory; /* bytes */
+    } connect_cache;
+    struct {
+        int64_t forward_interval_ms;
+        int64_t max_hold_ms;
+        int64_t expiry_ms;
+        int64_t min_forward_gap_ms;
+        int64_t max_rate; /* per agent and second */
+    } heartbeat;
+    struct {
+        int64_t delay_ms;
+        int64_t timeout_ms;
+    } drain;
+    int64_t workers; /* 0: as many as processors we may use */
+    struct {
+        int64_t level;  /* enum log_level */
+        int64_t format; /* enum log_format */
+    } log;
+};
+
+/* How the rules reach the world: given by io/files and main, faked in tests. */
+struct config_sources {
+    const char *file_name;  /* for messages; NULL: no file */
+    struct span file;       /* the YAML text */
+    char *const *environ;   /* NULL-terminated NAME=value */
+    /* Reads a whole file (at most 1 MiB). NULL and *why on failure; the result is malloc'ed. */
+    char *(*read_file)(void *arg, const char *path, size_t *len, const char **why);
+    void *arg;
+};
+
+/* Reads everything and reports every complaint at once, one per line, into `complaints`
+ * ("file:line:column: key: what is wrong; what to do", "environment: NAME: ..."). Warnings (used,
+ * but say it loudly) go to `warnings`, one per line. NULL if there was any complaint.
+ * Also judged here: ranges, URLs, that tls files are given when tls.enabled, jwt secrets
+ * (token_secret_complaint), unknown and duplicate keys, cross-field rules
+ * (fresh_for <= stale_after, min_forward_gap <= forward_interval, ...). */
+struct config *config_read(const struct config_sources *sources, struct str *complaints,
+                           struct str *warnings);
+void config_free(struct config *config);
+
+/* The effective configuration as YAML, secrets as "(set)" or "(not set)"; what it prints can be
+ * fed back as a config file (masked values excepted, as comments). */
+void config_print(const struct config *config, struct str *out);
+
+/* Every key with default, range, unit, environment name and help, for --help-config and docs. */
+void config_describe(struct str *out);

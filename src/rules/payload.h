@@ -1,0 +1,58 @@
+/* The bodies of agent calls: JSON in, verdict out (the only rules file that includes jansson.h).
+ *
+ * Judges as the controller does, with its messages, in its order of checks: its body parser, then
+ * its validation. Bodies that its parser takes but we do not read (form, gzip, other charsets, no
+ * Content-Type) are PAYLOAD_FOREIGN: forwarded as they are. */
+#pragma once
+
+#include "base/span.h"
+#include "base/str.h"
+
+#include <stdint.h>
+
+enum payload_kind {
+    PAYLOAD_FINE,
+    PAYLOAD_SYNTAX,  /* 400, `message` says what is wrong with the JSON */
+    PAYLOAD_INVALID, /* 400 "Validation failed" with `errors` */
+    PAYLOAD_FOREIGN, /* not ours to judge */
+};
+
+enum beat_status { BEAT_ONLINE, BEAT_BUSY, BEAT_IDLE };
+
+struct payload_verdict {
+    enum payload_kind kind;
+    char message[160];     /* terminated; for PAYLOAD_SYNTAX. Never quotes the body */
+    const char *errors[2]; /* static texts; unused ones NULL */
+};
+
+/* Is the body JSON as we read it: Content-Type application/json (or what Express' json parser
+ * takes: exactly that type), charset absent or utf-8, no Content-Encoding but identity? */
+bool payload_is_plain_json(struct span content_type, struct span content_encoding);
+
+/* Heartbeat: status one of online, busy, idle; metrics absent, null or an object. An empty body
+ * counts as {}. Strict JSON: depth at most 64, no duplicate keys, valid UTF-8. */
+void payload_read_beat(struct span content_type, struct span content_encoding, struct span body,
+                       struct payload_verdict *verdict, enum beat_status *status);
+
+enum { PAYLOAD_SECRET_MAX = 4096 };
+
+/* Connect: `secret` is a non-empty string. On FINE it is copied, decoded, to `secret` (cleansing
+ * that buffer is the caller's duty); longer ones are PAYLOAD_FOREIGN. */
+void payload_read_connect(struct span content_type, struct span content_encoding, struct span body,
+                          struct payload_verdict *verdict, char secret[PAYLOAD_SECRET_MAX],
+                          size_t *secret_len);
+
+/* What matters in the controller's answer to a connect. */
+struct connect_answer {
+    int64_t expires_s;       /* exp of the JWT at accessToken or token */
+    size_t expires_in_at;    /* where the digits of the top-level expiresIn stand in the body */
+    size_t expires_in_len;   /* 0: there is none (or it is not a plain integer) */
+};
+
+/* False when the body is no JSON object with such a token: such answers are not cached. */
+bool payload_read_connect_answer(struct span body, struct connect_answer *out);
+
+/* Is this an error of the controller's own making: JSON whose statusCode equals `status`, and for
+ * 404 a message that begins "Agent with ID"? Anything else with 401/403/404 is an upstream fault
+ * (a wrong prefix, somebody else's proxy). Copies the message (terminated, cut to fit). */
+bool payload_is_verdict(int status, struct span body, char message[256]);
