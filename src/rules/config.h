@@ -1,4 +1,4 @@
-/* The configuration: one row per key in config.c drives YAML, environment, defaults, ranges,
+/* The configuration: one row per key in config_table.c drives YAML, environment, defaults, ranges,
  * --check-config, --print-config and the docs. Adding a key is adding a row and a member.
  *
  * Sources, the later wins: default, YAML file (JSON is YAML), environment AIWM_GATEWAY_<PATH>
@@ -19,6 +19,8 @@ struct config_secret {
 
 enum config_binding { CONFIG_BINDING_ENFORCE, CONFIG_BINDING_REPORT };
 
+/* Texts (char *) are never NULL: "" is "not set". A *_file is "" when its content came from the
+ * environment. */
 struct config {
     struct {
         char *address;
@@ -37,7 +39,7 @@ struct config {
         int64_t port;
     } health;
     struct {
-        char *url; /* http://host[:port] or https://host[:port], no path */
+        char *url;          /* http://host[:port] or https://host[:port], no path */
         char *strip_prefix; /* "" or "/dev/aiwm" */
         char *ca_file;
         struct config_secret ca; /* contents; empty: the system's */
@@ -88,9 +90,9 @@ struct config {
 
 /* How the rules reach the world: given by io/files and main, faked in tests. */
 struct config_sources {
-    const char *file_name;  /* for messages; NULL: no file */
-    struct span file;       /* the YAML text */
-    char *const *environ;   /* NULL-terminated NAME=value */
+    const char *file_name; /* for messages; NULL: no file */
+    struct span file;      /* the YAML text */
+    char *const *environ;  /* NULL-terminated NAME=value */
     /* Reads a whole file (at most 1 MiB). NULL and *why on failure; the result is malloc'ed. */
     char *(*read_file)(void *arg, const char *path, size_t *len, const char **why);
     void *arg;
@@ -112,3 +114,8 @@ void config_print(const struct config *config, struct str *out);
 
 /* Every key with default, range, unit, environment name and help, for --help-config and docs. */
 void config_describe(struct str *out);
+
+/* Which keys differ and take effect only after a restart: one line each into `out`, for the log of
+ * a reload. False when there are none. */
+bool config_needs_restart(const struct config *running, const struct config *wanted,
+                          struct str *out);

@@ -1,0 +1,114 @@
+#include "app/options.h"
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <string.h>
+
+/* Values of getopt_long: an action, or one of these. Above every character. */
+enum { ACTION = 256, CONFIG_FILE = 512 };
+
+static const struct option long_options[] = {
+    {"config", required_argument, NULL, CONFIG_FILE},
+    {"check-config", no_argument, NULL, ACTION + OPTIONS_CHECK_CONFIG},
+    {"print-config", no_argument, NULL, ACTION + OPTIONS_PRINT_CONFIG},
+    {"help-config", no_argument, NULL, ACTION + OPTIONS_HELP_CONFIG},
+    {"demo", no_argument, NULL, ACTION + OPTIONS_DEMO},
+    {"version", no_argument, NULL, ACTION + OPTIONS_VERSION},
+    {"help", no_argument, NULL, ACTION + OPTIONS_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+static enum options_verdict refuse(struct options *o, const char *what, const char *argument) {
+    (void)snprintf(o->complaint, sizeof o->complaint, "%s%.100s", what, argument);
+    return OPTIONS_BAD;
+}
+
+static enum options_verdict take_action(struct options *o, enum options_action action) {
+    if (o->action != OPTIONS_RUN && o->action != action)
+        return refuse(o, "more than one thing to do: give one of these options", "");
+    o->action = action;
+    return OPTIONS_FINE;
+}
+
+static enum options_verdict take_file(struct options *o, const char *path) {
+    if (o->config_file)
+        return refuse(o, "--config is given twice, also for ", path);
+    if (*path == '\0')
+        return refuse(o, "--config needs the name of a file", "");
+    o->config_file = path;
+    return OPTIONS_FINE;
+}
+
+static enum options_verdict take(struct options *o, int option, const char *argument) {
+    if (option == CONFIG_FILE)
+        return take_file(o, optarg);
+    if (option == ':')
+        return refuse(o, "this option needs a value: ", argument);
+    if (option == '?')
+        return refuse(o, "unknown or incomplete option ", argument);
+    return take_action(o, (enum options_action)(option - ACTION));
+}
+
+static bool reads_config(enum options_action action) {
+    return action == OPTIONS_RUN || action == OPTIONS_CHECK_CONFIG ||
+           action == OPTIONS_PRINT_CONFIG;
+}
+
+enum options_verdict options_parse(int argc, char **argv, struct options *out) {
+    *out = (struct options){.action = OPTIONS_RUN};
+    optind = 0; /* glibc: forget an earlier run */
+    opterr = 0;
+    for (;;) {
+        int at = optind > 0 ? optind : 1;
+        int option = getopt_long(argc, argv, "+:", long_options, NULL);
+        if (option == -1)
+            break;
+        if (take(out, option, argv[at]) == OPTIONS_BAD)
+            return OPTIONS_BAD;
+    }
+    if (optind < argc)
+        return refuse(out, "unexpected argument ", argv[optind]);
+    if (out->config_file && !reads_config(out->action))
+        return refuse(out, "--config only goes with running, --check-config or --print-config", "");
+    return OPTIONS_FINE;
+}
+
+void options_print_usage(FILE *to, const struct options *options) {
+    (void)fprintf(to, "aiwm-gateway: %s; see aiwm-gateway --help\n", options->complaint);
+}
+
+void options_print_version(FILE *to) {
+    (void)fputs("aiwm-gateway " GATEWAY_VERSION "\n", to);
+}
+
+void options_print_help(FILE *to) {
+    (void)fputs(
+        "aiwm-gateway: a gateway in front of AIWM, the controller of a fleet of agents.\n"
+        "Agents change nothing but their base URL.\n"
+        "\n"
+        "  aiwm-gateway --config FILE                 run\n"
+        "  aiwm-gateway --config FILE --check-config  say everything that is wrong with it\n"
+        "  aiwm-gateway --config FILE --print-config  the effective configuration as YAML\n"
+        "  aiwm-gateway --help-config                 every key: meaning, range, default\n"
+        "  aiwm-gateway --demo                        try it, with a controller of its own\n"
+        "  aiwm-gateway --version\n"
+        "  aiwm-gateway --help\n"
+        "\n"
+        "Every key of the file can be set in the environment too, and there it wins:\n"
+        "upstream.url is AIWM_GATEWAY_UPSTREAM_URL. What a key ending in _file points to can be\n"
+        "given itself: AIWM_GATEWAY_JWT_SECRET instead of jwt.secret_file. Without --config the\n"
+        "environment alone is used.\n"
+        "\n"
+        "Examples\n"
+        "  AIWM_GATEWAY_UPSTREAM_URL=http://127.0.0.1:3000 \\\n"
+        "  AIWM_GATEWAY_JWT_SECRET=\"$JWT_SECRET\" \\\n"
+        "  AIWM_GATEWAY_TLS_ENABLED=false aiwm-gateway\n"
+        "      beside a controller on the same machine, without TLS\n"
+        "  aiwm-gateway --config /etc/aiwm-gateway.yaml --check-config && kill -HUP \"$PID\"\n"
+        "      reload only what is fine\n"
+        "\n"
+        "Signals: TERM drains and ends, HUP reloads (all or nothing).\n"
+        "Exit codes: 0 ended as told, 1 failed while running, 64 wrong command line,\n"
+        "78 wrong configuration.\n",
+        to);
+}

@@ -1,0 +1,36 @@
+/* The command line. */
+#pragma once
+
+#include <stdio.h>
+
+enum options_action {
+    OPTIONS_RUN,
+    OPTIONS_CHECK_CONFIG,
+    OPTIONS_PRINT_CONFIG,
+    OPTIONS_HELP_CONFIG,
+    OPTIONS_DEMO,
+    OPTIONS_VERSION,
+    OPTIONS_HELP,
+};
+
+enum options_verdict {
+    OPTIONS_FINE,
+    OPTIONS_BAD, /* say `complaint` with options_print_usage and exit with EXIT_USAGE */
+};
+
+/* What the process ends with: sysexits(3), so that supervisors can tell them apart. */
+enum { EXIT_USAGE = 64, EXIT_CONFIG = 78 };
+
+struct options {
+    enum options_action action;
+    const char *config_file; /* borrows argv; NULL: the environment alone */
+    char complaint[160];     /* terminated; "" when fine */
+};
+
+/* Not thread safe (getopt). Does not reorder argv. */
+enum options_verdict options_parse(int argc, char **argv, struct options *out);
+
+/* One line: what is wrong with the command line and where help is. */
+void options_print_usage(FILE *to, const struct options *options);
+void options_print_help(FILE *to);
+void options_print_version(FILE *to);

@@ -1,0 +1,148 @@
+#include "base/panic.h"
+#include "rules/config_reading.h"
+#include "rules/config_values.h"
+#include "rules/token.h"
+
+#include <stdio.h>
+
+enum {
+    WHAT_MAX = 512,
+    CACHE_KEY_MIN = 32, /* bytes; shorter than the hash it keys (RFC 2104 section 3) is weak */
+};
+
+static const struct config_row *row_of(const char *key) {
+    const struct config_row *row = config_row_find(span_of(key));
+    invariant(row);
+    return row;
+}
+
+static bool is_faulty(struct config_reading *r, const char *key) {
+    return config_origin(r, row_of(key))->is_faulty;
+}
+
+/* Was the content of a *_file key given by neither path nor environment? */
+static bool has_no_content(struct config_reading *r, const char *key) {
+    return !is_faulty(r, key) && !config_value_content(r->config, row_of(key))->bytes;
+}
+
+static void judge_required(struct config_reading *r) {
+    for (config_row_each(row))
+        if (row->required && !config_origin(r, row)->is_faulty &&
+            *config_value_text(r->config, row) == '\0')
+            config_complain(r, row, "is missing; it has no default, so write one");
+}
+
+static void judge_tls(struct config_reading *r) {
+    if (!r->config->tls.enabled || is_faulty(r, "tls.enabled"))
+        return;
+    if (has_no_content(r, "tls.certificate_file"))
+        config_complain(r, row_of("tls.certificate_file"),
+                        "is missing; set it or AIWM_GATEWAY_TLS_CERTIFICATE, or tls.enabled: false "
+                        "where something in front speaks TLS");
+    if (has_no_content(r, "tls.private_key_file"))
+        config_complain(r, row_of("tls.private_key_file"),
+                        "is missing; set it or AIWM_GATEWAY_TLS_PRIVATE_KEY, or tls.enabled: false "
+                        "where something in front speaks TLS");
+}
+
+static void judge_upstream_ca(struct config_reading *r) {
+    bool is_plain = span_starts(span_of(r->config->upstream.url), SPAN("http://"));
+    if (is_plain && r->config->upstream.ca.bytes)
+        config_warn(r, row_of("upstream.ca_file"), "is not used: upstream.url begins with http://");
+}
+
+/* ---- jwt ---- */
+
+static void judge_secret(struct config_reading *r, const char *key) {
+    const struct config_row *row = row_of(key);
+    const struct config_secret *content = config_value_content(r->config, row);
+    if (is_faulty(r, key) || !content->bytes)
+        return;
+    struct span secret = {content->bytes, content->len};
+    bool is_loud = false;
+    const char *complaint =
+        token_secret_complaint(secret, r->config->jwt.allow_public_default, &is_loud);
+    if (complaint) {
+        char what[WHAT_MAX];
+        (void)snprintf(what, sizeof what, "%s; give the controller a strong JWT_SECRET and use it",
+                       complaint);
+        config_complain(r, row, what);
+    } else if (is_loud && token_secret_complaint(secret, false, &is_loud)) {
+        config_warn(r, row,
+                    "is the controller's public default: anybody can sign tokens with it; "
+                    "never use this but for trials");
+    } else if (is_loud) {
+        config_warn(r, row, "is shorter than 32 bytes and may be guessed; use a longer JWT_SECRET");
+    }
+}
+
+static void judge_jwt(struct config_reading *r) {
+    if (has_no_content(r, "jwt.secret_file"))
+        config_complain(r, row_of("jwt.secret_file"),
+                        "is missing; set jwt.secret_file or AIWM_GATEWAY_JWT_SECRET to the "
+                        "controller's JWT_SECRET");
+    judge_secret(r, "jwt.secret_file");
+    judge_secret(r, "jwt.previous_secret_file");
+}
+
+static void judge_cache_key(struct config_reading *r) {
+    const struct config_secret *key = &r->config->connect_cache.key;
+    if (key->bytes && !is_faulty(r, "connect_cache.key_file") && key->len < CACHE_KEY_MIN)
+        config_complain(r, row_of("connect_cache.key_file"),
+                        "is shorter than 32 bytes; make one with `openssl rand -hex 32`");
+}
+
+/* ---- two keys against each other ---- */
+
+static const struct {
+    const char *smaller, *larger;
+} orders[] = {
+    {"connect_cache.fresh_for", "connect_cache.stale_after"},
+    {"heartbeat.min_forward_gap", "heartbeat.forward_interval"},
+    {"heartbeat.max_hold", "heartbeat.expiry"},
+};
+
+static void judge_order(struct config_reading *r, const char *smaller, const char *larger) {
+    if (is_faulty(r, smaller) || is_faulty(r, larger))
+        return;
+    if (config_value_number(r->config, row_of(smaller)) <=
+        config_value_number(r->config, row_of(larger)))
+        return;
+    char memory[WHAT_MAX];
+    struct str what;
+    str_init_fixed(&what, memory, sizeof memory);
+    STR_ADD(&what, "is ");
+    config_value_print(r->config, row_of(smaller), &what);
+    str_addf(&what, ", more than %s, which is ", larger);
+    config_value_print(r->config, row_of(larger), &what);
+    STR_ADD(&what, "; lower one or raise the other");
+    str_add_char(&what, '\0');
+    config_complain(r, row_of(smaller), memory);
+}
+
+static bool is_wildcard(const char *address) {
+    return strcmp(address, "0.0.0.0") == 0 || strcmp(address, "::") == 0;
+}
+
+static void judge_ports(struct config_reading *r) {
+    const struct config *c = r->config;
+    bool addresses_meet = strcmp(c->listen.address, c->health.address) == 0 ||
+                          is_wildcard(c->listen.address) || is_wildcard(c->health.address);
+    if (is_faulty(r, "listen.port") || is_faulty(r, "health.port") || !addresses_meet)
+        return;
+    if (c->listen.port == c->health.port && c->listen.port != 0)
+        config_complain(r, row_of("health.port"), "is listen.port as well; choose another");
+}
+
+void config_judge(struct config_reading *r) {
+    if (r->broken)
+        return;
+    judge_required(r);
+    judge_tls(r);
+    judge_upstream_ca(r);
+    judge_jwt(r);
+    judge_cache_key(r);
+    for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++)
+        judge_order(r, orders[i].smaller, orders[i].larger);
+    judge_ports(r);
+}

@@ -1,0 +1,236 @@
+#include "rules/config_table.h"
+
+#include "base/log.h"
+#include "base/panic.h"
+#include "rules/config_values.h"
+
+/* What a change of the key needs. */
+#define RELOAD  true
+#define RESTART false
+
+#define AT(section, member) offsetof(struct config, section.member)
+
+#define NUMBER(type_, key_, at_, preset_, min_, max_, when_, help_)                                \
+    {                                                                                              \
+        .key = (key_), .type = (type_), .at = (at_), .preset = (preset_), .min = (min_),           \
+        .max = (max_), .reloadable = (when_), .help = (help_)                                      \
+    }
+#define INTEGER(section, name, preset, min, max, when, help)                                       \
+    NUMBER(CONFIG_INTEGER, #section "." #name, AT(section, name), preset, min, max, when, help)
+#define DURATION(section, name, preset, min, max, when, help)                                      \
+    NUMBER(CONFIG_DURATION, #section "." #name, AT(section, name##_ms), preset, min, max, when,    \
+           help)
+#define SIZE(section, name, preset, min, max, when, help)                                          \
+    NUMBER(CONFIG_SIZE, #section "." #name, AT(section, name), preset, min, max, when, help)
+#define BOOL(section, name, preset_, when_, help_)                                                 \
+    {                                                                                              \
+        .key = #section "." #name, .type = CONFIG_BOOL, .at = AT(section, name),                   \
+        .preset = (preset_), .reloadable = (when_), .help = (help_)                                \
+    }
+#define CHOICE(section, name, preset_, choices_, when_, help_)                                     \
+    {                                                                                              \
+        .key = #section "." #name, .type = CONFIG_CHOICE, .at = AT(section, name),                 \
+        .preset = (preset_), .choices = (choices_), .reloadable = (when_), .help = (help_)         \
+    }
+#define TEXT(section, name, preset_, complaint_, required_, when_, help_)                          \
+    {                                                                                              \
+        .key = #section "." #name, .type = CONFIG_TEXT, .at = AT(section, name),                   \
+        .preset = (preset_), .complaint = (complaint_), .required = (required_),                   \
+        .reloadable = (when_), .help = (help_)                                                     \
+    }
+/* The key is <name>_file; the member <name> takes what stands in the file. */
+#define CONTENT(section, name, help_)                                                              \
+    {                                                                                              \
+        .key = #section "." #name "_file", .type = CONFIG_FILE, .at = AT(section, name##_file),    \
+        .content_at = AT(section, name), .preset = "", .reloadable = RELOAD, .help = (help_)       \
+    }
+
+static const char *const bindings[] = {
+    [CONFIG_BINDING_ENFORCE] = "enforce", [CONFIG_BINDING_REPORT] = "report", NULL};
+static const char *const deny_or_allow[] = {"deny", "allow", NULL};
+static const char *const log_levels[] = {
+    [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
+static const char *const log_formats[] = {
+    [LOG_AUTO] = "auto", [LOG_JSON] = "json", [LOG_TEXT] = "text", NULL};
+
+const struct config_row config_rows[] = {
+    TEXT(listen, address, "0.0.0.0", config_address_complaint, false, RESTART,
+         "IP address on which agents are served"),
+    INTEGER(listen, port, "8443", "0", "65535", RESTART,
+            "port on which agents are served; 0 takes any free one"),
+    INTEGER(listen, max_connections, "20000", "1", "1000000", RESTART,
+            "client connections served at the same time, all workers together"),
+
+    BOOL(tls, enabled, "true", RESTART,
+         "serve agents over TLS; false only where something in front does"),
+    CONTENT(tls, certificate, "certificate chain, PEM, own certificate first"),
+    CONTENT(tls, private_key, "private key of the certificate, PEM"),
+
+    TEXT(health, address, "0.0.0.0", config_address_complaint, false, RESTART,
+         "IP address of /livez, /readyz, /startupz and /metrics"),
+    INTEGER(health, port, "9902", "0", "65535", RESTART,
+            "port of /livez, /readyz, /startupz and /metrics; 0 takes any free one"),
+
+    TEXT(upstream, url, "", config_url_complaint, true, RELOAD,
+         "the controller: http://host:port or https://host:port, without a path"),
+    TEXT(upstream, strip_prefix, "", config_prefix_complaint, false, RELOAD,
+         "path prefix that agents use and the controller does not know, such as /dev/aiwm"),
+    CONTENT(upstream, ca,
+            "CA certificates, PEM, that may vouch for an https controller; else the system's"),
+    DURATION(upstream, connect_timeout, "2s", "50ms", "60s", RELOAD,
+             "longest wait for a connection to the controller"),
+    DURATION(upstream, response_timeout, "60s", "100ms", "1h", RELOAD,
+             "longest wait for the controller's answer"),
+
+    SIZE(forward, max_body, "1MiB", "1KiB", "64MiB", RELOAD,
+         "largest request body forwarded to the controller"),
+
+    CONTENT(jwt, secret, "the controller's JWT_SECRET, with which it signs tokens"),
+    CONTENT(jwt, previous_secret, "the JWT_SECRET before the last change, accepted as well"),
+    DURATION(jwt, leeway, "0s", "0s", "5m", RELOAD,
+             "how long past its end a token is still accepted (the controller: not at all)"),
+    CHOICE(jwt, binding, "enforce", bindings, RELOAD,
+           "a heartbeat with another agent's token: refuse it, or only report it"),
+    BOOL(jwt, allow_public_default, "false", RELOAD,
+         "accept the secret that the controller falls back to and everybody knows; for trials"),
+
+    CHOICE(policy, agent_tokens_on_regenerate, "deny", deny_or_allow, RELOAD,
+           "may an agent's token regenerate credentials"),
+
+    BOOL(connect_cache, enabled, "true", RELOAD, "answer known agents' connects from the cache"),
+    CONTENT(connect_cache, key,
+            "key that seals cached answers, 32 bytes or more; else derived from the JWT secret"),
+    DURATION(connect_cache, fresh_for, "60s", "0s", "24h", RELOAD,
+             "a younger answer is given without asking the controller"),
+    DURATION(connect_cache, stale_after, "3300s", "0s", "24h", RELOAD,
+             "for an older answer the controller is given more time to give a new one"),
+    DURATION(connect_cache, dead_before_expiry, "300s", "0s", "24h", RELOAD,
+             "an answer whose token ends sooner is never given from the cache"),
+    SIZE(connect_cache, memory, "64MiB", "1MiB", "64GiB", RELOAD,
+         "memory for cached answers, all workers together"),
+
+    DURATION(heartbeat, forward_interval, "120s", "100ms", "1h", RELOAD,
+             "how often an agent's heartbeat is passed on while nothing changes"),
+    DURATION(heartbeat, max_hold, "75s", "0s", "1h", RELOAD,
+             "a heartbeat is passed on no later than this after it came"),
+    DURATION(heartbeat, expiry, "90s", "100ms", "1h", RELOAD,
+             "an older heartbeat is not passed on: it would forge life"),
+    DURATION(heartbeat, min_forward_gap, "10s", "0s", "1h", RELOAD,
+             "shortest time between two heartbeats of an agent that are passed on"),
+    INTEGER(heartbeat, max_rate, "10", "1", "1000", RELOAD,
+            "heartbeats accepted from an agent in a second"),
+
+    DURATION(drain, delay, "0s", "0s", "10m", RELOAD,
+             "after SIGTERM keep serving this long while /readyz already says no"),
+    DURATION(drain, timeout, "30s", "0s", "1h", RELOAD,
+             "then give requests in flight this long to end"),
+
+    NUMBER(CONFIG_INTEGER, "workers", offsetof(struct config, workers), "0", "0", "64", RESTART,
+           "worker threads; 0 takes as many as there are processors for us"),
+
+    CHOICE(log, level, "info", log_levels, RELOAD, "least important lines that are written"),
+    CHOICE(log, format, "auto", log_formats, RESTART, "auto is text on a terminal, else json"),
+};
+
+enum { ROW_COUNT = sizeof config_rows / sizeof config_rows[0] };
+_Static_assert((int)ROW_COUNT <= (int)CONFIG_ROWS_MAX, "raise CONFIG_ROWS_MAX");
+
+size_t config_row_count(void) {
+    return ROW_COUNT;
+}
+
+const struct config_row *config_row_find(struct span key) {
+    for (config_row_each(row))
+        if (span_equal(span_of(row->key), key))
+            return row;
+    return NULL;
+}
+
+struct span config_row_section(const struct config_row *row) {
+    const char *dot = strchr(row->key, '.');
+    return dot ? (struct span){row->key, (size_t)(dot - row->key)} : SPAN_NONE;
+}
+
+struct span config_row_name(const struct config_row *row) {
+    const char *dot = strchr(row->key, '.');
+    return span_of(dot ? dot + 1 : row->key);
+}
+
+bool config_is_section(struct span name) {
+    for (config_row_each(row))
+        if (name.len > 0 && span_equal(config_row_section(row), name))
+            return true;
+    return false;
+}
+
+/* ---- the environment's spelling ---- */
+
+static void spell_variable(struct span key, char out[CONFIG_VARIABLE_MAX]) {
+    struct str name;
+    str_init_fixed(&name, out, CONFIG_VARIABLE_MAX);
+    STR_ADD(&name, "AIWM_GATEWAY_");
+    for (size_t i = 0; i < key.len; i++) {
+        char c = key.ptr[i];
+        str_add_char(&name, c == '.' ? '_' : c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c);
+    }
+    str_add_char(&name, '\0');
+    invariant(!name.overflow);
+}
+
+void config_row_variable(const struct config_row *row, char out[CONFIG_VARIABLE_MAX]) {
+    spell_variable(span_of(row->key), out);
+}
+
+void config_row_content_variable(const struct config_row *row, char out[CONFIG_VARIABLE_MAX]) {
+    invariant(row->type == CONFIG_FILE);
+    struct span key = span_of(row->key);
+    key.len -= strlen("_file");
+    spell_variable(key, out);
+}
+
+/* ---- "did you mean" ---- */
+
+static size_t least(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+/* Levenshtein's distance with one row of memory; `b` is at most CONFIG_KEY_MAX long. */
+static size_t distance(struct span a, struct span b) {
+    size_t cost[CONFIG_KEY_MAX + 1];
+    for (size_t j = 0; j <= b.len; j++)
+        cost[j] = j;
+    for (size_t i = 1; i <= a.len; i++) {
+        size_t diagonal = cost[0];
+        cost[0] = i;
+        for (size_t j = 1; j <= b.len; j++) {
+            size_t swap = diagonal + (a.ptr[i - 1] != b.ptr[j - 1]);
+            diagonal = cost[j];
+            cost[j] = least(swap, least(cost[j], cost[j - 1]) + 1);
+        }
+    }
+    return cost[b.len];
+}
+
+struct nearest {
+    struct span name;
+    size_t distance;
+};
+
+static void keep_nearer(struct nearest *best, struct span candidate, struct span name) {
+    size_t d = distance(candidate, name);
+    if (d < best->distance)
+        *best = (struct nearest){candidate, d};
+}
+
+struct span config_nearest(struct span name) {
+    if (name.len > CONFIG_KEY_MAX)
+        return SPAN_NONE;
+    /* More than a third of the letters wrong is no misspelling but another word. */
+    size_t too_far = (name.len < 3 ? 1 : name.len / 3) + 1;
+    struct nearest best = {SPAN_NONE, too_far};
+    for (config_row_each(row)) {
+        keep_nearer(&best, span_of(row->key), name);
+        keep_nearer(&best, config_row_section(row), name);
+    }
+    return best.name;
+}
