@@ -37,14 +37,14 @@ bool grant_proof_equal(const uint8_t a[GRANT_PROOF], const uint8_t b[GRANT_PROOF
 struct grant {
     _Atomic int references;
     uint8_t proof[GRANT_PROOF];
-    int status;          /* 200 or 201, replayed as it came */
-    int64_t fetched_ms;  /* wall clock at the controller's answer */
-    int64_t expires_s;   /* exp of the token inside */
+    int status;                           /* 200 or 201, replayed as it came */
+    int64_t fetched_ms;                   /* wall clock at the controller's answer */
+    int64_t expires_s;                    /* exp of the token inside */
     size_t expires_in_at, expires_in_len; /* see payload.h */
     char content_type[96];                /* terminated */
     size_t body_len;                      /* of the opened body */
     size_t sealed_len;
-    uint8_t sealed[];                     /* nonce, ciphertext, tag */
+    uint8_t sealed[]; /* nonce, ciphertext, tag */
 };
 
 struct grant_facts {
@@ -54,11 +54,20 @@ struct grant_facts {
     struct span content_type; /* longer than fits: not made */
 };
 
-/* A grant with one reference, or NULL (body too large, content type too long, no randomness). */
+/* A grant with one reference, or NULL: body too large, content type too long, a status other than
+ * 200 and 201, an expiresIn outside the body. */
 struct grant *grant_seal(const struct grant_pass *pass, const struct grant_facts *facts,
                          struct span body);
 struct grant *grant_ref(struct grant *g);
 void grant_unref(struct grant *g); /* NULL is fine */
+
+/* The form in which Redis keeps it: facts and sealed bytes. `out` has grant_packed_len bytes; what
+ * was written is returned. */
+size_t grant_packed_len(const struct grant *g);
+size_t grant_pack(const struct grant *g, uint8_t *out);
+/* One reference, or NULL when this was never packed by us. The facts are vouched for only once
+ * grant_open succeeded: they are authenticated together with the body and the agent's id. */
+struct grant *grant_unpack(struct span packed);
 
 /* Decrypts into `out` (at least g->body_len bytes). False: wrong secret or tampered with. */
 bool grant_open(const struct grant *g, const struct grant_pass *pass, char *out);

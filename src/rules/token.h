@@ -13,8 +13,8 @@
 #include <stdint.h>
 
 enum {
-    TOKEN_MAX = 8192,          /* bytes */
-    TOKEN_SECRET_STRONG = 32,  /* RFC 7518 section 3.2: the key is at least as long as the hash */
+    TOKEN_MAX = 8192,         /* bytes */
+    TOKEN_SECRET_STRONG = 32, /* RFC 7518 section 3.2: the key is at least as long as the hash */
     TOKEN_ORG_MAX = 64,
 };
 
@@ -26,17 +26,17 @@ enum token_fault {
     TOKEN_ALGORITHM, /* anything but HS256 */
     TOKEN_SIGNATURE,
     TOKEN_EXPIRED,
-    TOKEN_NO_EXPIRY, /* exp absent or not an integer */
-    TOKEN_EARLY,     /* nbf ahead, or not an integer */
+    TOKEN_NO_EXPIRY,  /* exp absent or not an integer */
+    TOKEN_EARLY,      /* nbf ahead, or not an integer */
     TOKEN_NO_SUBJECT, /* sub absent or empty: the controller says "Invalid token payload" */
     TOKEN_FAULT_COUNT
 };
 
 struct token_claims {
-    bool is_agent;          /* type is "agent" and sub (or agentId) is an agent id */
-    struct agent_id agent;  /* valid when is_agent */
-    int64_t issued_s;       /* iat; 0 when absent or not an integer */
-    int64_t expires_s;      /* exp */
+    bool is_agent;           /* type is "agent" and sub (or agentId) is an agent id */
+    struct agent_id agent;   /* valid when is_agent */
+    int64_t issued_s;        /* iat; 0 when absent or not an integer */
+    int64_t expires_s;       /* exp */
     char org[TOKEN_ORG_MAX]; /* orgId, terminated; "" when absent or longer */
 };
 

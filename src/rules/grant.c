@@ -1,0 +1,296 @@
+/* A packed grant is its facts, in a fixed order and big-endian, then nonce, ciphertext and tag.
+ * The same bytes of facts, with the agent's id before them, are the additional data of AES-GCM:
+ * who edits an entry in Redis (a later expiry, another agent's answer) has an entry that does not
+ * open. A fresh random nonce each time; one key seals far fewer than 2^32 bodies. */
+#include "rules/grant.h"
+
+#include "base/panic.h"
+#include "base/random.h"
+#include "base/str.h"
+
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+enum {
+    NONCE = 12,
+    TAG = 16,
+    HMAC_SIZE = 32,
+    PACK_VERSION = 1,
+    CONTENT_TYPE_MAX = 95,
+    /* version, status, proof, three 64-bit and two 32-bit numbers, length of the content type */
+    FACTS_FIXED = 1 + 2 + GRANT_PROOF + 3 * 8 + 2 * 4 + 1,
+    FACTS_MAX = FACTS_FIXED + CONTENT_TYPE_MAX,
+};
+
+/* ---- libcrypto, fetched once: a fetch costs as much as the work ---- */
+
+static pthread_once_t fetched = PTHREAD_ONCE_INIT;
+static EVP_CIPHER *aes_gcm;
+static EVP_MAC_CTX *hmac_sha256; /* without a key; only ever duplicated */
+
+static void fetch(void) {
+    char digest[] = "SHA256";
+    OSSL_PARAM params[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
+        OSSL_PARAM_construct_end(),
+    };
+    EVP_MAC *mac = EVP_MAC_fetch(NULL, OSSL_MAC_NAME_HMAC, NULL);
+    aes_gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+    hmac_sha256 = mac ? EVP_MAC_CTX_new(mac) : NULL;
+    invariant(aes_gcm && hmac_sha256 && EVP_MAC_CTX_set_params(hmac_sha256, params) == 1);
+    EVP_MAC_free(mac); /* the context keeps it */
+}
+
+static void need_crypto(void) {
+    invariant(pthread_once(&fetched, fetch) == 0);
+}
+
+struct hmac {
+    EVP_MAC_CTX *context;
+};
+
+static struct hmac hmac_start(const void *key, size_t key_len) {
+    need_crypto();
+    struct hmac h = {EVP_MAC_CTX_dup(hmac_sha256)};
+    invariant(h.context && EVP_MAC_init(h.context, key, key_len, NULL) == 1);
+    return h;
+}
+
+static void hmac_add(struct hmac *h, struct span bytes) {
+    invariant(EVP_MAC_update(h->context, (const unsigned char *)bytes.ptr, bytes.len) == 1);
+}
+
+static void hmac_finish(struct hmac *h, uint8_t out[HMAC_SIZE]) {
+    size_t len;
+    invariant(EVP_MAC_final(h->context, out, &len, HMAC_SIZE) == 1 && len == HMAC_SIZE);
+    EVP_MAC_CTX_free(h->context);
+}
+
+/* ---- keys ---- */
+
+/* HKDF-SHA256 (RFC 5869); one block of output is all that is needed. */
+void grant_key_derive(struct span jwt_secret, struct grant_key *out) {
+    struct span salt = SPAN("aiwm-gateway connect cache");
+    uint8_t extracted[HMAC_SIZE];
+    struct hmac extract = hmac_start(salt.ptr, salt.len);
+    hmac_add(&extract, jwt_secret);
+    hmac_finish(&extract, extracted);
+    struct hmac expand = hmac_start(extracted, sizeof extracted);
+    hmac_add(&expand, SPAN("grant key 1"));
+    hmac_add(&expand, SPAN("\x01")); /* the block's number */
+    hmac_finish(&expand, out->bytes);
+    OPENSSL_cleanse(extracted, sizeof extracted);
+}
+
+static void pass_hmac(const struct grant_key *key, struct span label, const struct agent_id *id,
+                      struct span secret, uint8_t out[HMAC_SIZE]) {
+    char text[AGENT_ID_HEX + 1] = {0}; /* the 0 between id and secret is its last byte */
+    agent_id_text(id, text);
+    struct hmac h = hmac_start(key->bytes, sizeof key->bytes);
+    hmac_add(&h, label);
+    hmac_add(&h, (struct span){text, sizeof text});
+    hmac_add(&h, secret);
+    hmac_finish(&h, out);
+}
+
+void grant_pass_make(const struct grant_key *key, const struct agent_id *id, struct span secret,
+                     struct grant_pass *out) {
+    out->id = *id;
+    pass_hmac(key, SPAN(""), id, secret, out->proof);
+    /* No id begins like this, so no proof is ever another agent's seal. */
+    pass_hmac(key, SPAN("aiwm-gateway seal 1:"), id, secret, out->seal);
+}
+
+void grant_pass_cleanse(struct grant_pass *pass) {
+    OPENSSL_cleanse(pass, sizeof *pass);
+}
+
+bool grant_proof_equal(const uint8_t a[GRANT_PROOF], const uint8_t b[GRANT_PROOF]) {
+    return CRYPTO_memcmp(a, b, GRANT_PROOF) == 0;
+}
+
+/* ---- facts as bytes ---- */
+
+static uint8_t *put_number(uint8_t *at, uint64_t value, unsigned size) {
+    for (unsigned i = size; i-- > 0;)
+        *at++ = (uint8_t)(value >> 8 * i);
+    return at;
+}
+
+static uint64_t take_number(const uint8_t **at, unsigned size) {
+    uint64_t value = 0;
+    for (unsigned i = 0; i < size; i++)
+        value = value << 8 | *(*at)++;
+    return value;
+}
+
+static size_t put_facts(const struct grant *g, uint8_t out[FACTS_MAX]) {
+    size_t type_len = strlen(g->content_type);
+    uint8_t *at = put_number(out, PACK_VERSION, 1);
+    at = put_number(at, (uint64_t)g->status, 2);
+    memcpy(at, g->proof, GRANT_PROOF);
+    at = put_number(at + GRANT_PROOF, (uint64_t)g->fetched_ms, 8);
+    at = put_number(at, (uint64_t)g->expires_s, 8);
+    at = put_number(at, g->body_len, 8);
+    at = put_number(at, g->expires_in_at, 4);
+    at = put_number(at, g->expires_in_len, 4);
+    at = put_number(at, type_len, 1);
+    memcpy(at, g->content_type, type_len);
+    return (size_t)(at - out) + type_len;
+}
+
+/* Everything else in this file relies on these. */
+static bool facts_make_sense(const struct grant *g) {
+    return (g->status == 200 || g->status == 201) && g->body_len <= GRANT_BODY_MAX &&
+           g->sealed_len == NONCE + g->body_len + TAG && g->expires_in_len <= 20 &&
+           g->expires_in_at <= g->body_len && g->expires_in_len <= g->body_len - g->expires_in_at;
+}
+
+static struct grant *grant_new(size_t body_len) {
+    struct grant *g = must_zalloc(sizeof *g + NONCE + body_len + TAG);
+    atomic_init(&g->references, 1);
+    g->body_len = body_len;
+    g->sealed_len = NONCE + body_len + TAG;
+    return g;
+}
+
+size_t grant_pack(const struct grant *g, uint8_t *out) {
+    size_t facts_len = put_facts(g, out);
+    memcpy(out + facts_len, g->sealed, g->sealed_len);
+    return facts_len + g->sealed_len;
+}
+
+size_t grant_packed_len(const struct grant *g) {
+    return FACTS_FIXED + strlen(g->content_type) + g->sealed_len;
+}
+
+struct grant *grant_unpack(struct span packed) {
+    const uint8_t *at = (const uint8_t *)packed.ptr;
+    size_t type_len = packed.len >= FACTS_FIXED ? at[FACTS_FIXED - 1] : SIZE_MAX;
+    if (type_len > CONTENT_TYPE_MAX || packed.len < FACTS_FIXED + type_len + NONCE + TAG ||
+        packed.len > FACTS_MAX + NONCE + GRANT_BODY_MAX + TAG ||
+        take_number(&at, 1) != PACK_VERSION)
+        return NULL;
+    struct grant *g = grant_new(packed.len - FACTS_FIXED - type_len - NONCE - TAG);
+    g->status = (int)take_number(&at, 2);
+    memcpy(g->proof, at, GRANT_PROOF);
+    at += GRANT_PROOF;
+    g->fetched_ms = (int64_t)take_number(&at, 8);
+    g->expires_s = (int64_t)take_number(&at, 8);
+    bool fits = take_number(&at, 8) == g->body_len;
+    g->expires_in_at = take_number(&at, 4);
+    g->expires_in_len = take_number(&at, 4);
+    memcpy(g->content_type, at + 1, type_len);
+    memcpy(g->sealed, at + 1 + type_len, g->sealed_len);
+    if (fits && strlen(g->content_type) == type_len && facts_make_sense(g))
+        return g;
+    grant_unref(g);
+    return NULL;
+}
+
+/* ---- sealing ---- */
+
+static EVP_CIPHER_CTX *cipher_start(const struct grant *g, const struct grant_pass *pass,
+                                    bool encrypt) {
+    uint8_t facts[FACTS_MAX];
+    size_t facts_len = put_facts(g, facts);
+    int ignored;
+    need_crypto();
+    EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
+    invariant(c && EVP_CipherInit_ex2(c, aes_gcm, pass->seal, g->sealed, encrypt, NULL) == 1);
+    invariant(EVP_CipherUpdate(c, NULL, &ignored, pass->id.bytes, sizeof pass->id.bytes) == 1);
+    invariant(EVP_CipherUpdate(c, NULL, &ignored, facts, (int)facts_len) == 1);
+    return c;
+}
+
+static void encrypt_body(struct grant *g, const struct grant_pass *pass, struct span body) {
+    uint8_t *text = g->sealed + NONCE, *tag = text + g->body_len;
+    int len;
+    random_fill(g->sealed, NONCE);
+    EVP_CIPHER_CTX *c = cipher_start(g, pass, true);
+    invariant(EVP_CipherUpdate(c, text, &len, (const uint8_t *)body.ptr, (int)body.len) == 1);
+    invariant(EVP_CipherFinal_ex(c, tag, &len) == 1 && len == 0);
+    invariant(EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, TAG, tag) == 1);
+    EVP_CIPHER_CTX_free(c);
+}
+
+struct grant *grant_seal(const struct grant_pass *pass, const struct grant_facts *facts,
+                         struct span body) {
+    if (body.len > GRANT_BODY_MAX || facts->content_type.len > CONTENT_TYPE_MAX)
+        return NULL;
+    struct grant *g = grant_new(body.len);
+    memcpy(g->proof, pass->proof, GRANT_PROOF);
+    g->status = facts->status;
+    g->fetched_ms = facts->fetched_ms;
+    g->expires_s = facts->expires_s;
+    g->expires_in_at = facts->expires_in_at;
+    g->expires_in_len = facts->expires_in_len;
+    if (facts->content_type.len)
+        memcpy(g->content_type, facts->content_type.ptr, facts->content_type.len);
+    if (!facts_make_sense(g)) {
+        grant_unref(g);
+        return NULL;
+    }
+    encrypt_body(g, pass, body);
+    return g;
+}
+
+bool grant_open(const struct grant *g, const struct grant_pass *pass, char *out) {
+    uint8_t tag[TAG];
+    int len;
+    if (!grant_proof_equal(g->proof, pass->proof))
+        return false;
+    memcpy(tag, g->sealed + NONCE + g->body_len, TAG);
+    EVP_CIPHER_CTX *c = cipher_start(g, pass, false);
+    bool opened =
+        EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, TAG, tag) == 1 &&
+        EVP_CipherUpdate(c, (uint8_t *)out, &len, g->sealed + NONCE, (int)g->body_len) == 1 &&
+        EVP_CipherFinal_ex(c, tag, &len) == 1;
+    EVP_CIPHER_CTX_free(c);
+    if (!opened) /* nobody may read what was not authenticated */
+        OPENSSL_cleanse(out, g->body_len);
+    return opened;
+}
+
+/* ---- sharing ---- */
+
+struct grant *grant_ref(struct grant *g) {
+    atomic_fetch_add_explicit(&g->references, 1, memory_order_relaxed);
+    return g;
+}
+
+void grant_unref(struct grant *g) {
+    if (g && atomic_fetch_sub_explicit(&g->references, 1, memory_order_acq_rel) == 1)
+        free(g);
+}
+
+/* ---- time ---- */
+
+size_t grant_splice_expiry(const struct grant *g, const char *body, int64_t now_s, char *out) {
+    size_t behind = g->expires_in_at + g->expires_in_len;
+    struct str s;
+    str_init_fixed(&s, out, g->body_len + 20);
+    if (g->expires_in_len == 0) {
+        str_add(&s, (struct span){body, g->body_len});
+        return s.len;
+    }
+    str_add(&s, (struct span){body, g->expires_in_at});
+    str_add_int(&s, g->expires_s > now_s ? g->expires_s - now_s : 0);
+    str_add(&s, (struct span){body + behind, g->body_len - behind});
+    return s.len;
+}
+
+enum grant_age grant_age(const struct grant *g, const struct grant_policy *policy, int64_t now_ms) {
+    int64_t dead_from_s = (now_ms + policy->dead_before_expiry_ms) / 1000;
+    int64_t age_ms = now_ms - g->fetched_ms;
+    if (g->expires_s <= dead_from_s)
+        return GRANT_DEAD;
+    /* Fetched in the future: the clock was set back, and nothing is known about its age. */
+    if (age_ms < 0 || age_ms >= policy->stale_after_ms)
+        return GRANT_STALE;
+    return age_ms < policy->fresh_for_ms ? GRANT_FRESH : GRANT_WARM;
+}

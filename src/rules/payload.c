@@ -1,0 +1,258 @@
+/* Two readers share the work. rules/json_scan judges the grammar and the depth first, in Node's
+ * words, so that jansson never sees what is not bounded; jansson then reads values and finds
+ * invalid UTF-8 and repeated names at any level. What Node's parser takes and jansson cannot hold
+ * (half a surrogate pair, a number beyond double) is the controller's to judge. */
+#include "rules/payload.h"
+
+#include "rules/json_scan.h"
+#include "rules/token.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+/* A verdict has about 230 bytes; what is larger was written by somebody else. */
+enum { VERDICT_MAX = 16384, ANSWER_MAX = 262144 };
+
+static const char STATUS_WRONG[] = "status must be one of the following values: ";
+static const char METRICS_WRONG[] = "metrics must be an object";
+static const char SECRET_NO_STRING[] = "secret must be a string";
+static const char SECRET_EMPTY[] = "secret should not be empty";
+
+/* ---- what the body is said to be ---- */
+
+/* Moves `rest` past one more "; name=value"; false when it is not one. A quoted value is given
+ * without quotes and may hold no backslash. */
+static bool next_parameter(struct span *rest, struct span *name, struct span *value) {
+    struct span s = span_trim(*rest);
+    if (s.len == 0 || s.ptr[0] != ';')
+        return false;
+    s = span_trim(span_from(s, 1));
+    const char *equals = s.len ? memchr(s.ptr, '=', s.len) : NULL;
+    if (!equals)
+        return false;
+    *name = (struct span){s.ptr, (size_t)(equals - s.ptr)};
+    s = span_from(s, name->len + 1);
+    if (s.len && s.ptr[0] == '"') {
+        const char *quote = memchr(s.ptr + 1, '"', s.len - 1);
+        if (!quote)
+            return false;
+        *value = (struct span){s.ptr + 1, (size_t)(quote - s.ptr - 1)};
+        *rest = span_from(s, value->len + 2);
+        return !memchr(value->ptr, '\\', value->len);
+    }
+    const char *end = s.len ? memchr(s.ptr, ';', s.len) : NULL;
+    *value = (struct span){s.ptr, end ? (size_t)(end - s.ptr) : s.len};
+    *rest = span_from(s, value->len);
+    *value = span_trim(*value);
+    return value->len > 0;
+}
+
+bool payload_is_plain_json(struct span content_type, struct span content_encoding) {
+    struct span encoding = span_trim(content_encoding);
+    if (encoding.len && !span_equal_nocase(encoding, SPAN("identity")))
+        return false;
+    const char *end = content_type.len ? memchr(content_type.ptr, ';', content_type.len) : NULL;
+    size_t len = end ? (size_t)(end - content_type.ptr) : content_type.len;
+    struct span type = span_trim((struct span){content_type.ptr, len});
+    if (!span_equal_nocase(type, SPAN("application/json")))
+        return false;
+    /* The only parameter we understand is one charset; any other is the controller's business. */
+    struct span rest = span_trim(span_from(content_type, len)), name, value;
+    if (rest.len == 0)
+        return true;
+    return next_parameter(&rest, &name, &value) && span_equal_nocase(name, SPAN("charset")) &&
+           span_equal_nocase(value, SPAN("utf-8")) && span_trim(rest).len == 0;
+}
+
+/* ---- reading ---- */
+
+static void refuse_syntax(struct payload_verdict *verdict, const char *what, size_t at,
+                          bool ended) {
+    verdict->kind = PAYLOAD_SYNTAX;
+    if (ended)
+        (void)snprintf(verdict->message, sizeof verdict->message, "%s", what);
+    else
+        (void)snprintf(verdict->message, sizeof verdict->message, "%s in JSON at position %zu",
+                       what, at);
+}
+
+/* Express' parser runs strictly: what does not begin as an object or an array is no JSON to it. */
+static bool begins_as_container(struct span body, struct json_fault *fault) {
+    size_t at = 0;
+    while (at < body.len && memchr(" \t\r\n", body.ptr[at], 4))
+        at++;
+    if (at < body.len && (body.ptr[at] == '{' || body.ptr[at] == '['))
+        return true;
+    *fault = at < body.len
+                 ? (struct json_fault){.what = "Unexpected token", .at = at}
+                 : (struct json_fault){.what = "Unexpected end of JSON input", .ended = true};
+    return false;
+}
+
+static json_t *load(struct span body, size_t flags, json_error_t *error) {
+    return json_loadb(body.ptr, body.len, flags | JSON_REJECT_DUPLICATES, error);
+}
+
+/* Why jansson would not hold what the grammar allows. */
+static void refuse_values(struct payload_verdict *verdict, const json_error_t *error) {
+    size_t at = error->position > 0 ? (size_t)error->position : 0;
+    switch (json_error_code(error)) {
+    case json_error_duplicate_key:
+        refuse_syntax(verdict, "Repeated property name", at, false);
+        break;
+    case json_error_invalid_utf8:
+        refuse_syntax(verdict, "Invalid UTF-8", at, false);
+        break;
+    default:
+        verdict->kind = PAYLOAD_FOREIGN;
+    }
+}
+
+/* The body as a tree, or NULL and the verdict. */
+static json_t *read_body(struct span content_type, struct span content_encoding, struct span body,
+                         struct payload_verdict *verdict) {
+    struct json_fault fault;
+    json_error_t error;
+    *verdict = (struct payload_verdict){.kind = PAYLOAD_FINE};
+    if (body.len == 0 && content_type.len == 0 && content_encoding.len == 0)
+        return json_object();
+    if (!payload_is_plain_json(content_type, content_encoding)) {
+        verdict->kind = PAYLOAD_FOREIGN;
+        return NULL;
+    }
+    if (body.len == 0)
+        return json_object();
+    if (!begins_as_container(body, &fault) || !json_scan_text(body, &fault)) {
+        refuse_syntax(verdict, fault.what, fault.at, fault.ended);
+        return NULL;
+    }
+    /* Numbers are forwarded as they were spelled; as reals none is too long to be read. */
+    json_t *root = load(body, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
+    if (!root)
+        refuse_values(verdict, &error);
+    return root;
+}
+
+/* Arrays have no properties to the controller's validation either. */
+static json_t *property(const json_t *root, const char *name) {
+    return json_is_object(root) ? json_object_get(root, name) : NULL;
+}
+
+static void refuse_property(struct payload_verdict *verdict, const char *error) {
+    verdict->errors[verdict->kind == PAYLOAD_INVALID] = error;
+    verdict->kind = PAYLOAD_INVALID;
+}
+
+/* ---- heartbeat ---- */
+
+static bool read_status(const json_t *value, enum beat_status *status) {
+    static const struct {
+        const char *name;
+        enum beat_status status;
+    } rows[] = {{"online", BEAT_ONLINE}, {"busy", BEAT_BUSY}, {"idle", BEAT_IDLE}};
+    if (!json_is_string(value))
+        return false;
+    struct span text = {json_string_value(value), json_string_length(value)};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (span_equal(text, span_of(rows[i].name))) {
+            *status = rows[i].status;
+            return true;
+        }
+    return false;
+}
+
+void payload_read_beat(struct span content_type, struct span content_encoding, struct span body,
+                       struct payload_verdict *verdict, enum beat_status *status) {
+    enum beat_status found;
+    json_t *root = read_body(content_type, content_encoding, body, verdict);
+    if (!root)
+        return;
+    const json_t *metrics = property(root, "metrics");
+    if (!read_status(property(root, "status"), &found))
+        refuse_property(verdict, STATUS_WRONG);
+    if (metrics && !json_is_null(metrics) && !json_is_object(metrics))
+        refuse_property(verdict, METRICS_WRONG);
+    if (verdict->kind == PAYLOAD_FINE)
+        *status = found;
+    json_decref(root);
+}
+
+/* ---- connect ---- */
+
+static void judge_secret(const json_t *value, struct payload_verdict *verdict) {
+    if (!json_is_string(value))
+        refuse_property(verdict, SECRET_NO_STRING);
+    if (!value || json_is_null(value) || (json_is_string(value) && json_string_length(value) == 0))
+        refuse_property(verdict, SECRET_EMPTY);
+    if (verdict->kind == PAYLOAD_FINE && json_string_length(value) > PAYLOAD_SECRET_MAX)
+        verdict->kind = PAYLOAD_FOREIGN;
+}
+
+void payload_read_connect(struct span content_type, struct span content_encoding, struct span body,
+                          struct payload_verdict *verdict, char secret[PAYLOAD_SECRET_MAX],
+                          size_t *secret_len) {
+    json_t *root = read_body(content_type, content_encoding, body, verdict);
+    if (!root)
+        return;
+    const json_t *value = property(root, "secret");
+    judge_secret(value, verdict);
+    if (verdict->kind == PAYLOAD_FINE) {
+        *secret_len = json_string_length(value);
+        memcpy(secret, json_string_value(value), *secret_len);
+    }
+    json_decref(root);
+}
+
+/* ---- the controller's answers ---- */
+
+/* exp of the token that is this member. */
+static bool read_expiry(const struct json_member *member, int64_t *expires_s) {
+    struct span token;
+    return json_member_string(member, &token) && token_peek_expiry(token, expires_s);
+}
+
+bool payload_read_connect_answer(struct span body, struct connect_answer *out) {
+    struct json_members members;
+    struct connect_answer found = {0};
+    int64_t seconds;
+    if (body.len > ANSWER_MAX || !json_scan_object(body, &members))
+        return false;
+    if (!read_expiry(json_member_find(&members, SPAN("accessToken")), &found.expires_s) &&
+        !read_expiry(json_member_find(&members, SPAN("token")), &found.expires_s))
+        return false;
+    const struct json_member *expires_in = json_member_find(&members, SPAN("expiresIn"));
+    if (json_member_integer(expires_in, &seconds)) {
+        found.expires_in_at = (size_t)(expires_in->value.ptr - body.ptr);
+        found.expires_in_len = expires_in->value.len;
+    }
+    *out = found;
+    return true;
+}
+
+/* Up to `max` bytes, but no half of a UTF-8 sequence. */
+static size_t cut(struct span text, size_t max) {
+    size_t len = text.len < max ? text.len : max;
+    while (len > 0 && len < text.len && ((unsigned char)text.ptr[len] & 0xc0) == 0x80)
+        len--;
+    return len;
+}
+
+bool payload_is_verdict(int status, struct span body, char message[256]) {
+    struct json_fault fault;
+    json_error_t error;
+    if (body.len > VERDICT_MAX || !json_scan_text(body, &fault))
+        return false;
+    json_t *root = load(body, 0, &error);
+    const json_t *code = property(root, "statusCode"), *said = property(root, "message");
+    struct span text = {json_string_value(said), json_string_length(said)};
+    bool is_verdict = json_is_integer(code) && json_integer_value(code) == status &&
+                      json_is_string(said) &&
+                      (status != 404 || span_starts(text, SPAN("Agent with ID")));
+    if (is_verdict) {
+        size_t len = cut(text, 255);
+        memcpy(message, text.ptr, len);
+        message[len] = '\0';
+    }
+    json_decref(root);
+    return is_verdict;
+}
