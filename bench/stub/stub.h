@@ -1,0 +1,63 @@
+/* A stand-in for the AIWM controller: the agent API as the real one answers it, everything else
+ * from recordings, and a few routes of its own for tests of streaming.
+ *
+ * It runs in a thread of its own on evhttp and shares nothing with its caller: no signals, no
+ * environment, no library-wide settings. All functions here may be called from any thread.
+ *
+ * Agents: ids 6a0000000000000000000000 + N in hex with N < agents, secret
+ * "agent-secret-for-tests-N" (N decimal), and the special ones at 6a000000000000000f000000 + K
+ * with secret "agent-secret-for-tests-K":
+ *   0 suspended, 1 deleted, 2 without a secret, 3 managed with a deployment, 4 without an
+ *   instruction, 5 inactive, 6 of another organization.
+ *
+ * What evhttp does not let it imitate: malformed requests get evhttp's own answers, methods it has
+ * no name for get 501, and HTTP/1.0 is answered as HTTP/1.0. */
+#pragma once
+
+#include <stdint.h>
+
+struct stub;
+
+struct stub_options {
+    const char *address;         /* NULL: 127.0.0.1 */
+    int port;                    /* 0: any free one */
+    int control_port;            /* loopback; 0: any free one; -1: none */
+    const char *jwt_secret;      /* NULL: STUB_JWT_SECRET */
+    int agents;                  /* 0: 1000; at most 1,000,000 */
+    int64_t token_ttl_s;         /* 0: 24 h */
+    int connect_cost_ms;         /* CPU really burnt per secret compared, as bcrypt would */
+    const char *transcripts_dir; /* NULL: no recordings */
+};
+
+/* The secret that signed the tokens in the recordings. */
+#define STUB_JWT_SECRET "aiwm-local-test-secret-0123456789abcdef"
+
+/* Serves when it returns. NULL and a static text in *why on failure. */
+struct stub *stub_start(const struct stub_options *options, const char **why);
+/* Drops all connections, ends the thread and frees everything. */
+void stub_stop(struct stub *stub);
+
+int stub_port(const struct stub *stub);
+/* -1: there is none. */
+int stub_control_port(const struct stub *stub);
+
+/* Requests that reached it since the start or the last reset, and what became of them. */
+#define STUB_COUNT_ROWS(X)                                                                         \
+    X(requests)    /* all of them, /__stub/ included */                                            \
+    X(connects)    /* POST /agents/:id/connect */                                                  \
+    X(connects_ok) /* answered 201 */                                                              \
+    X(bcrypts)     /* secrets compared */                                                          \
+    X(heartbeats)                                                                                  \
+    X(heartbeats_ok)                                                                               \
+    X(disconnects)                                                                                 \
+    X(regenerates)                                                                                 \
+    X(others)      /* every other request */                                                       \
+    X(client_gone) /* clients that had left when their answer was due */
+
+struct stub_counts {
+#define X(name) int64_t name;
+    STUB_COUNT_ROWS(X)
+#undef X
+};
+
+void stub_counts(const struct stub *stub, struct stub_counts *out);

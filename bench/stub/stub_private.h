@@ -1,0 +1,193 @@
+/* What the stub's files share. Everything runs in the stub's thread unless it says otherwise. */
+#pragma once
+
+#include "base/list.h"
+#include "base/str.h"
+#include "stub/stub.h"
+
+#include <event2/event.h>
+#include <event2/http.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    STUB_ANSWER_MAX = 1 << 20,
+    STUB_BODY_MAX = 64 << 20, /* evhttp keeps bodies whole */
+    STUB_HEAD_MAX = 16384,    /* Node's limit */
+    STUB_JSON_MAX = 102400,   /* Express' json parser: 100 KiB */
+    STUB_IDLE_S = 6,          /* Node closes a second after the 5 s it advertises */
+    STUB_FIRST_S = 60,        /* Node's patience for a first request */
+    STUB_STREAM_S = 600,
+    STUB_ETAG_SIZE = 64,
+};
+
+/* ---- one request, from its arrival to its answer ---- */
+
+struct call {
+    struct list link; /* in stub->calls */
+    struct stub *stub;
+    struct evhttp_request *request;       /* NULL once answered or taken over */
+    struct evhttp_connection *connection; /* valid as long as request is */
+    struct event *timer;                  /* the delayed answer or action; NULL: none */
+    void (*later)(struct call *);         /* what the timer does */
+    struct str answer;
+    int status;
+    const char *reason; /* NULL: the usual one */
+    int64_t delay_ms;
+    const char *method;
+    const char *target; /* as sent; borrowed from the request */
+    struct span path;   /* of the target, as sent */
+    struct span query;  /* with its '?' */
+    struct span body;   /* as received, transfer coding removed */
+    json_t *json;       /* the parsed body; an empty object if there is none */
+    uint64_t seq;       /* in the log */
+    int http_minor;
+    bool watched; /* waits, and its connection is not being read: see the sweep */
+    bool client_gone;
+    bool cancelled;      /* only a burning thread still holds it */
+    bool at_work;        /* a burning thread holds it */
+    bool secret_matches; /* connect: known before the burning */
+    uint32_t agent;      /* connect: index into the table */
+    int64_t left;        /* streams: what is still to be sent */
+    int64_t sent;
+    int64_t gap_ms;
+    char id[256]; /* the agent's id as spelled, decoded */
+    char correlation[129];
+};
+
+/* What /set changes and /reset restores. */
+struct stub_set {
+    int64_t delay_ms, connect_delay_ms, connect_cost_ms, token_ttl_s;
+    int64_t heartbeat_status;       /* 0: as usual */
+    int64_t fail_next, fail_status; /* the next N calls get this status; 0: closed, no answer */
+    enum { STUB_UP, STUB_REFUSE, STUB_HANG } outage;
+};
+
+struct agents;
+struct recordings;
+struct burners;
+struct request_log;
+
+struct stub {
+    struct event_base *base;
+    struct evhttp *data, *control;
+    char *address, *secret;
+    int port, control_port;
+    int port_keeper; /* bound, never listening: nobody else gets the port while we refuse */
+    struct stub_set set, initial;
+    struct list calls;
+    struct agents *agents;
+    struct recordings *recordings; /* NULL: none */
+    struct burners *burners;
+    struct request_log *log;
+    int stop_fd;
+    struct event *stop_event, *sweep;
+    pthread_t thread;
+    bool running;
+    struct {
+#define X(name) _Atomic int64_t name;
+        STUB_COUNT_ROWS(X)
+#undef X
+    } counts;
+};
+
+#define stub_count(stub, name)                                                                     \
+    atomic_fetch_add_explicit(&(stub)->counts.name, 1, memory_order_relaxed)
+
+/* ---- stub.c: connections and routing ---- */
+bool stub_listen(struct stub *stub);
+/* Drops every connection to the data port and stops listening. */
+void stub_unlisten(struct stub *stub);
+/* The decoded path parameter; false when an escape in it is broken. */
+bool stub_decode(struct span text, char *out, size_t size);
+/* Segments of the path by '/', one trailing slash ignored; at most `max`, -1 when more. */
+int stub_segments(struct span path, struct span *out, int max);
+
+/* ---- stub_answer.c: answers ---- */
+/* Every answer ends the call's handling: the call may be gone when these return. */
+/* c->answer as JSON, with the controller's headers; 304 if the client knows its ETag. */
+void answer_json(struct call *c, int status);
+void answer_text(struct call *c, int status, const char *body);
+/* The controller's error body; `errors` (may be NULL) ends with NULL. */
+void answer_error(struct call *c, int status, const char *message, const char *const *errors);
+/* c->answer under headers that were added already, plus length, date and connection handling. */
+void answer_made(struct call *c, int status, const char *reason, bool with_length);
+/* Closes without an answer, in the next turn. */
+void answer_close(struct call *c, bool reset);
+/* Never answers. */
+void answer_never(struct call *c);
+void answer_later(struct call *c, int64_t delay_ms, void (*later)(struct call *));
+/* Parts of answers. */
+void answer_header(struct call *c, const char *name, const char *value);
+void answer_common_headers(struct call *c);
+void answer_connection_headers(struct call *c);
+/* W/"<hex length>-<sha1>" of c->answer, as Express makes it. */
+void answer_etag(struct call *c, char out[STUB_ETAG_SIZE]);
+/* As Node answers a request without Host. */
+void answer_bad_host(struct call *c);
+/* Frees it, or leaves that to the burning thread that holds it. */
+void call_free(struct call *c);
+/* Closes its connection and frees it. */
+void call_drop(struct call *c);
+/* Has the client closed its side? Looks, takes nothing. */
+bool call_client_left(const struct call *c);
+/* The client was seen to have gone: counted and logged once. */
+void call_note_gone(struct call *c);
+const char *call_header(const struct call *c, const char *name);
+
+/* ---- stub_body.c: Express' body parser and V8's complaints ---- */
+/* Parses the body into c->json; false when it answered instead. */
+bool body_parse(struct call *c);
+
+/* ---- stub_token.c ---- */
+struct claims {
+    char sub[65], org[65];
+    bool universe; /* a universe role: sees every organization */
+    bool may_write;
+    json_t *all; /* release with json_decref */
+};
+enum token_answer { TOKEN_OK, TOKEN_UNAUTHORIZED, TOKEN_PAYLOAD_INVALID };
+enum token_answer token_check(const struct stub *stub, const char *authorization, int64_t now_s,
+                              struct claims *out);
+/* Adds a token over these claims, HS256. */
+void token_sign(const struct stub *stub, struct span claims, struct str *out);
+/* The first 8 hex digits of the SHA-256 of `text`. */
+void token_fingerprint(const char *text, char out[9]);
+
+/* ---- stub_agents.c ---- */
+struct agents *agents_new(int count);
+void agents_free(struct agents *agents);
+void agents_reset(struct agents *agents);
+/* Answers if the path is one of the agent API's; false when it is not. */
+bool agents_handle(struct call *c);
+
+/* ---- stub_burn.c: CPU as bcrypt burns it, off the loop as Node's thread pool does ---- */
+struct burners *burners_new(struct event_base *base);
+/* Waits for what is being burnt; what is queued is dropped. */
+void burners_free(struct burners *burners);
+/* Burns, then calls done(c) in the stub's thread, unless c was cancelled: then frees it. */
+void burners_submit(struct burners *burners, struct call *c, int64_t cost_ms,
+                    void (*done)(struct call *));
+
+/* ---- stub_canned.c ---- */
+/* NULL and *why when the directory cannot be read or holds nothing. */
+struct recordings *recordings_load(const char *dir, const char **why);
+void recordings_free(struct recordings *recordings);
+bool recordings_handle(struct call *c);
+
+/* ---- stub_streams.c: /__stub/ and /socket.io/ ---- */
+bool streams_handle(struct call *c);
+
+/* ---- stub_log.c ---- */
+struct request_log *log_new(void);
+void log_free(struct request_log *log);
+void log_clear(struct request_log *log);
+uint64_t log_add(struct request_log *log, const struct call *c, const char *authorization);
+void log_client_gone(struct request_log *log, uint64_t seq);
+void log_agent(struct request_log *log, uint64_t seq, const char *id);
+void log_status(struct request_log *log, uint64_t seq, int status);
+json_t *log_since(const struct request_log *log, uint64_t since, uint64_t limit);
+
+/* ---- stub_control.c ---- */
+void control_handle(struct evhttp_request *request, void *stub);
