@@ -3,9 +3,9 @@
  * words for all, except for a missing subject, which only a holder of the key can cause.
  *
  * The cache holds tokens that passed all of it. A set has WAYS places; which set is the keyed hash
- * of the whole token. Eviction is by clock: a hand walks the set and takes the first entry that
- * was not used since it last came by. (Round robin thrashes once the fleet is larger than the
- * cache.) Times are judged on every use, cached or not. */
+ * of the whole token. A full set gives up a place at random: agents come round in turn, and in a
+ * turn longer than the cache the least recently used entry is always the next one needed, so LRU
+ * and clock lose everything where chance keeps most. Times are judged on every use. */
 #include "rules/token.h"
 
 #include "base/panic.h"
@@ -226,8 +226,6 @@ struct entry {
 struct set {
     uint64_t hashes[WAYS];
     struct entry *entries[WAYS]; /* NULL: free */
-    uint8_t used;                /* one bit an entry: used since the hand came by */
-    uint8_t hand;
 };
 
 struct token_verifier {
@@ -235,8 +233,9 @@ struct token_verifier {
     size_t secret_lens[2];
     int64_t leeway_s;
     uint8_t hash_key[16];
-    size_t set_count; /* a power of two, or 0 */
+    size_t set_count;
     struct set *sets;
+    uint64_t chance; /* state of a generator; nothing secret hangs on it */
 };
 
 static struct entry *entry_new(struct span token, const struct times *times,
@@ -265,50 +264,36 @@ static void entry_claims(const struct entry *e, struct token_claims *out) {
 }
 
 static struct set *cache_set(const struct token_verifier *v, uint64_t hash) {
-    return &v->sets[hash & (v->set_count - 1)];
+    return &v->sets[hash % v->set_count];
 }
 
-static struct entry *cache_find(struct set *set, uint64_t hash, struct span token) {
+static struct entry *cache_find(const struct set *set, uint64_t hash, struct span token) {
     for (unsigned way = 0; way < WAYS; way++) {
         struct entry *e = set->entries[way];
-        if (set->hashes[way] != hash || !e || e->token_len != token.len ||
-            CRYPTO_memcmp(e->bytes, token.ptr, token.len) != 0)
-            continue;
-        set->used |= (uint8_t)(1u << way);
-        return e;
+        if (e && set->hashes[way] == hash && e->token_len == token.len &&
+            CRYPTO_memcmp(e->bytes, token.ptr, token.len) == 0)
+            return e;
     }
     return NULL;
 }
 
-/* A free place, or the one of the first entry the hand finds unused; used ones get another turn. */
-static unsigned cache_place(struct set *set) {
+/* A free place, or any. */
+static unsigned cache_place(struct token_verifier *v, const struct set *set) {
     for (unsigned way = 0; way < WAYS; way++)
         if (!set->entries[way])
             return way;
-    for (;;) {
-        unsigned way = set->hand++ % WAYS;
-        if (!(set->used & 1u << way))
-            return way;
-        set->used &= (uint8_t) ~(1u << way);
-    }
+    v->chance = v->chance * 6364136223846793005 + 1442695040888963407; /* Knuth's MMIX */
+    return (unsigned)(v->chance >> 32) % WAYS;
 }
 
-/* New entries begin unused: a token seen once does not push out one that is in use. */
-static void cache_put(struct set *set, uint64_t hash, struct entry *e) {
-    unsigned way = cache_place(set);
+static void cache_put(struct token_verifier *v, struct set *set, uint64_t hash, struct entry *e) {
+    unsigned way = cache_place(v, set);
     free(set->entries[way]);
     set->entries[way] = e;
     set->hashes[way] = hash;
 }
 
 /* ---- the verifier ---- */
-
-static size_t sets_for(size_t entries) {
-    size_t sets = entries ? 1 : 0;
-    while (sets && sets * WAYS < entries)
-        sets *= 2;
-    return sets;
-}
 
 static void copy_secret(struct token_verifier *v, int which, struct span secret) {
     invariant(secret.len <= INT_MAX);
@@ -327,7 +312,8 @@ struct token_verifier *token_verifier_new(const struct token_secrets *secrets, i
     copy_secret(v, 1, secrets->previous);
     v->leeway_s = leeway_s;
     memcpy(v->hash_key, hash_key, sizeof v->hash_key);
-    v->set_count = sets_for(cache_entries);
+    /* Twice the places: with as many as tokens, every fourth token would find its set full. */
+    v->set_count = (2 * cache_entries + WAYS - 1) / WAYS;
     v->sets = v->set_count ? must_zalloc(v->set_count * sizeof *v->sets) : NULL;
     return v;
 }
@@ -406,7 +392,7 @@ static enum token_fault verify_and_keep(struct token_verifier *v, struct span to
         return fault;
     *claims = found;
     if (set)
-        cache_put(set, hash, entry_new(token, &times, &found));
+        cache_put(v, set, hash, entry_new(token, &times, &found));
     return TOKEN_FINE;
 }
 

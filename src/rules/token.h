@@ -54,7 +54,8 @@ struct token_secrets {
  * Refused: empty, a PEM block, the controller's public default unless allowed. */
 const char *token_secret_complaint(struct span secret, bool allow_public_default, bool *loud);
 
-/* Copies the secrets; `cache_entries` 0 turns the cache off. `hash_key` seeds the keyed hash. */
+/* Copies the secrets. The cache serves `cache_entries` tokens well and never holds more than twice
+ * as many (rounded up to 8); 0 turns it off. `hash_key` seeds the keyed hash. */
 struct token_verifier *token_verifier_new(const struct token_secrets *secrets, int64_t leeway_s,
                                           size_t cache_entries, const uint8_t hash_key[16]);
 void token_verifier_free(struct token_verifier *v);
