@@ -555,13 +555,43 @@ Test(http, refuses_an_endless_first_line_before_it_ends) {
     str_release(&s);
 }
 
-Test(http, refuses_a_bare_line_feed_before_the_head_is_complete) {
-    struct http_scan scan = {0};
-    size_t head_len;
-    enum err error = ERR_OK;
-    cr_expect_eq(http_scan(&scan, SPAN("GET / HTTP/1.1\n"), &head_len, &error), HTTP_BAD);
-    cr_expect_eq(error, ERR_BAD_REQUEST);
-    cr_expect_eq(http_scan(&scan, SPAN("GET / HTTP/1.1\nHost"), &head_len, &error), HTTP_BAD);
+Test(http, scanner_refuses_bad_line_ends_before_the_head_is_complete) {
+    const struct span rows[] = {
+        SPAN("GET / HTTP/1.1\n"),
+        SPAN(GET "Host: a\n"),
+        SPAN(GET "Host: a\r\r"),
+        SPAN(GET "Host: a\ra"),
+        SPAN(GET HOST "\r\r"),
+        SPAN(GET HOST "\ra"),
+        SPAN("GET / HTTP/1.1\r\r"),
+        SPAN("\n"),
+        SPAN("\r\r"),
+        SPAN("\r\n\r"),
+        SPAN("\r\n\n"),
+    };
+    for (size_t i = 0; i < ROWS(rows); i++) {
+        struct http_scan scan = {0};
+        size_t head_len;
+        enum err error = ERR_OK;
+        cr_expect_eq(http_scan(&scan, rows[i], &head_len, &error), HTTP_BAD, "row %zu", i);
+        cr_expect_eq(error, ERR_BAD_REQUEST, "row %zu", i);
+    }
+}
+
+/* The fast loops look at eight bytes at once: every byte at every place among them. */
+Test(http, refuses_every_control_byte_wherever_it_stands_in_a_value) {
+    for (int c = 0; c < 256; c++) {
+        bool legal = c == '\t' || (c >= ' ' && c != 0x7f);
+        for (size_t place = 1; place <= 16; place++) {
+            char head[] = GET HOST "X: 0123456789abcdef0123456789\r\n\r\n";
+            struct http_request request;
+            head[sizeof GET HOST "X: " - 1 + place] = (char)c;
+            struct span bytes = {head, sizeof head - 1};
+            enum err wanted = legal ? ERR_OK : ERR_BAD_REQUEST;
+            cr_expect_eq(http_request_parse(bytes, &request), wanted, "%02x at %zu", c, place);
+            cr_expect_eq(parse_request(bytes, &request), wanted, "%02x at %zu", c, place);
+        }
+    }
 }
 
 Test(http, skips_one_leading_line_and_leaves_the_next_request_alone) {
@@ -836,6 +866,7 @@ Test(http, refuses_malformed_chunks_however_they_are_cut) {
         SPAN("5\r\nhello!\r\n0\r\n\r\n"),
         SPAN("5\r\nhello\n0\r\n\r\n"),
         SPAN("5\r\nhello\r\r"),
+        SPAN("5\r\nhello!\n0\r\n\r\n"),
         SPAN("5\r\nhello\r\n\r\n0\r\n\r\n"),
         SPAN("0\n\n"),
         SPAN("0\r\n\n"),
