@@ -19,7 +19,7 @@ static bool fail(struct scan *s, const char *what) {
 
 static bool fail_unexpected(struct scan *s) {
     if (peek(s) != END)
-        return fail(s, "Unexpected token");
+        return fail(s, "Unexpected token in JSON");
     fail(s, "Unexpected end of JSON input");
     s->fault.ended = true;
     return false;
@@ -44,17 +44,17 @@ static void skip_space(struct scan *s) {
 static bool scan_escape(struct scan *s) {
     int c = peek(s);
     if (c == END)
-        return fail(s, "Unterminated string");
+        return fail(s, "Unterminated string in JSON");
     if (c != 'u') {
         if (c == 0 || !strchr("\"\\/bfnrt", c))
-            return fail(s, "Bad escaped character");
+            return fail(s, "Bad escaped character in JSON");
         s->at++;
         return true;
     }
     s->at++;
     for (int i = 0; i < 4; i++, s->at++)
         if (!is_hex(peek(s)))
-            return fail(s, "Bad Unicode escape");
+            return fail(s, "Bad Unicode escape in JSON");
     return true;
 }
 
@@ -65,9 +65,9 @@ static bool scan_string(struct scan *s, bool *escaped) {
     for (;;) {
         int c = peek(s);
         if (c == END)
-            return fail(s, "Unterminated string");
+            return fail(s, "Unterminated string in JSON");
         if (c < 0x20)
-            return fail(s, "Bad control character in string literal");
+            return fail(s, "Bad control character in string literal in JSON");
         s->at++;
         if (c == '"')
             return true;
@@ -93,12 +93,12 @@ static bool scan_number(struct scan *s, enum json_kind *kind) {
         s->at++;
     if (peek(s) == '0')
         s->at++; /* no digit may follow: the caller finds it unexpected */
-    else if (!scan_digits(s, "No number after minus sign"))
+    else if (!scan_digits(s, "No number after minus sign in JSON"))
         return false;
     if (peek(s) == '.') {
         *kind = JSON_KIND_FRACTION;
         s->at++;
-        if (!scan_digits(s, "Unterminated fractional number"))
+        if (!scan_digits(s, "Unterminated fractional number in JSON"))
             return false;
     }
     if (peek(s) == 'e' || peek(s) == 'E') {
@@ -106,7 +106,7 @@ static bool scan_number(struct scan *s, enum json_kind *kind) {
         s->at++;
         if (peek(s) == '+' || peek(s) == '-')
             s->at++;
-        return scan_digits(s, "Exponent part is missing a number");
+        return scan_digits(s, "Exponent part is missing a number in JSON");
     }
     return true;
 }
@@ -140,7 +140,7 @@ static bool scan_member(struct scan *s, int depth, struct json_members *members)
     member.name = (struct span){s->text.ptr + start + 1, s->at - start - 2};
     skip_space(s);
     if (peek(s) != ':')
-        return fail(s, "Expected ':' after property name");
+        return fail(s, "Expected ':' after property name in JSON");
     s->at++;
     skip_space(s);
     start = s->at;
@@ -148,7 +148,7 @@ static bool scan_member(struct scan *s, int depth, struct json_members *members)
         return false;
     member.value = (struct span){s->text.ptr + start, s->at - start};
     if (members && (escaped || !add_member(members, &member)))
-        return fail(s, "Repeated, escaped or too many property names");
+        return fail(s, "Repeated, escaped or too many property names in JSON");
     return true;
 }
 
@@ -160,20 +160,20 @@ static bool scan_members(struct scan *s, int depth, struct json_members *members
         return true;
     }
     if (peek(s) != '"')
-        return fail(s, "Expected property name or '}'");
+        return fail(s, "Expected property name or '}' in JSON");
     for (;;) {
         if (!scan_member(s, depth, members))
             return false;
         skip_space(s);
         int c = peek(s);
         if (c != ',' && c != '}')
-            return fail(s, "Expected ',' or '}' after property value");
+            return fail(s, "Expected ',' or '}' after property value in JSON");
         s->at++;
         if (c == '}')
             return true;
         skip_space(s);
         if (peek(s) != '"')
-            return fail(s, "Expected double-quoted property name");
+            return fail(s, "Expected double-quoted property name in JSON");
     }
 }
 
@@ -191,7 +191,7 @@ static bool scan_elements(struct scan *s, int depth) {
         skip_space(s);
         int c = peek(s);
         if (c != ',' && c != ']')
-            return fail(s, "Expected ',' or ']' after array element");
+            return fail(s, "Expected ',' or ']' after array element in JSON");
         s->at++;
         if (c == ']')
             return true;
@@ -205,7 +205,7 @@ static bool scan_value(struct scan *s, int depth, struct json_members *members,
     int c = peek(s);
     bool escaped;
     if ((c == '{' || c == '[') && depth == JSON_DEPTH_MAX)
-        return fail(s, "Too many nested levels");
+        return fail(s, "Too many nested levels in JSON");
     *kind = JSON_KIND_LITERAL;
     switch (c) {
     case '{':

@@ -72,8 +72,7 @@ static void refuse_syntax(struct payload_verdict *verdict, const char *what, siz
     if (ended)
         (void)snprintf(verdict->message, sizeof verdict->message, "%s", what);
     else
-        (void)snprintf(verdict->message, sizeof verdict->message, "%s in JSON at position %zu",
-                       what, at);
+        (void)snprintf(verdict->message, sizeof verdict->message, "%s at position %zu", what, at);
 }
 
 /* Express' parser runs strictly: what does not begin as an object or an array is no JSON to it. */
@@ -84,7 +83,7 @@ static bool begins_as_container(struct span body, struct json_fault *fault) {
     if (at < body.len && (body.ptr[at] == '{' || body.ptr[at] == '['))
         return true;
     *fault = at < body.len
-                 ? (struct json_fault){.what = "Unexpected token", .at = at}
+                 ? (struct json_fault){.what = "Unexpected token in JSON", .at = at}
                  : (struct json_fault){.what = "Unexpected end of JSON input", .ended = true};
     return false;
 }
@@ -98,10 +97,10 @@ static void refuse_values(struct payload_verdict *verdict, const json_error_t *e
     size_t at = error->position > 0 ? (size_t)error->position : 0;
     switch (json_error_code(error)) {
     case json_error_duplicate_key:
-        refuse_syntax(verdict, "Repeated property name", at, false);
+        refuse_syntax(verdict, "Repeated property name in JSON", at, false);
         break;
     case json_error_invalid_utf8:
-        refuse_syntax(verdict, "Invalid UTF-8", at, false);
+        refuse_syntax(verdict, "Invalid UTF-8 in JSON", at, false);
         break;
     default:
         verdict->kind = PAYLOAD_FOREIGN;
