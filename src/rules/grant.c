@@ -145,9 +145,10 @@ static size_t put_facts(const struct grant *g, uint8_t out[FACTS_MAX]) {
 
 /* Everything else in this file relies on these. */
 static bool facts_make_sense(const struct grant *g) {
-    return (g->status == 200 || g->status == 201) && g->body_len <= GRANT_BODY_MAX &&
-           g->sealed_len == NONCE + g->body_len + TAG && g->expires_in_len <= 20 &&
-           g->expires_in_at <= g->body_len && g->expires_in_len <= g->body_len - g->expires_in_at;
+    return (g->status == 200 || g->status == 201) && g->fetched_ms >= 0 &&
+           g->body_len <= GRANT_BODY_MAX && g->sealed_len == NONCE + g->body_len + TAG &&
+           g->expires_in_len <= 20 && g->expires_in_at <= g->body_len &&
+           g->expires_in_len <= g->body_len - g->expires_in_at;
 }
 
 static struct grant *grant_new(size_t body_len) {

@@ -195,6 +195,9 @@ Test(grant, is_not_made_of_what_does_not_fit) {
     f.status = 401;
     cr_expect_null(grant_seal(&p, &f, SPAN(BODY)));
     f = facts();
+    f.fetched_ms = -1;
+    cr_expect_null(grant_seal(&p, &f, SPAN(BODY)));
+    f = facts();
     f.expires_in_at = sizeof BODY - 4;
     cr_expect_null(grant_seal(&p, &f, SPAN(BODY)));
     free(body);
