@@ -94,9 +94,11 @@ static void close_now(struct call *c) {
     call_drop(c);
 }
 
+/* evhttp shuts a socket down before it closes it, so SO_LINGER comes too late: dissolving the
+ * association is what makes Linux send the reset. */
 static void reset_now(struct call *c) {
-    struct linger abort = {.l_onoff = 1, .l_linger = 0};
-    setsockopt(call_fd(c), SOL_SOCKET, SO_LINGER, &abort, sizeof abort);
+    struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+    connect(call_fd(c), &nowhere, sizeof nowhere);
     call_drop(c);
 }
 
@@ -104,21 +106,27 @@ void answer_close(struct call *c, bool reset) {
     answer_later(c, c->delay_ms, reset ? reset_now : close_now);
 }
 
+static void send_body(struct call *c, struct evbuffer *body) {
+    if (!c->chunked) {
+        evhttp_send_reply(c->request, c->status, NULL, body);
+        return;
+    }
+    evhttp_send_reply_start(c->request, c->status, NULL);
+    evhttp_send_reply_chunk(c->request, body);
+    evhttp_send_reply_end(c->request);
+}
+
 static void send_now(struct call *c) {
-    struct evbuffer *body = NULL;
+    struct evbuffer *body = evbuffer_new();
     bool headless = strcmp(c->method, "HEAD") == 0 || c->status == 304 || c->status == 204;
     if (call_client_left(c))
         call_note_gone(c);
-    if (c->answer.len && !headless) {
-        body = evbuffer_new();
-        if (!body || evbuffer_add(body, c->answer.ptr, c->answer.len) != 0)
-            panic(__FILE__, __LINE__, "no memory for an answer");
-    }
+    if (!body || (!headless && evbuffer_add(body, c->answer.ptr, c->answer.len) != 0))
+        panic(__FILE__, __LINE__, "no memory for an answer");
     log_status(c->stub->log, c->seq, c->status);
     evhttp_connection_set_timeout(c->connection, STUB_IDLE_S);
-    evhttp_send_reply(c->request, c->status, c->reason, body);
-    if (body)
-        evbuffer_free(body);
+    send_body(c, body);
+    evbuffer_free(body);
     call_free(c);
 }
 
@@ -139,7 +147,7 @@ static bool wants_close(const struct call *c) {
 }
 
 /* Node answers HTTP/1.0 with HTTP/1.1 and says what becomes of the connection. */
-void answer_connection_headers(struct call *c) {
+void answer_connection_headers(struct call *c, bool advertise) {
     char date[CLOCK_HTTP_SIZE];
     clock_http(date, clock_wall_ms());
     answer_header(c, "Date", date);
@@ -149,7 +157,8 @@ void answer_connection_headers(struct call *c) {
         return;
     }
     answer_header(c, "Connection", "keep-alive");
-    answer_header(c, "Keep-Alive", "timeout=5");
+    if (advertise)
+        answer_header(c, "Keep-Alive", "timeout=5");
 }
 
 void answer_common_headers(struct call *c) {
@@ -191,7 +200,7 @@ void answer_json(struct call *c, int status) {
         answer_length(c);
         answer_header(c, "ETag", etag);
     }
-    answer_connection_headers(c);
+    answer_connection_headers(c, true);
     send_when_due(c);
 }
 
@@ -222,12 +231,11 @@ void answer_error(struct call *c, int status, const char *message, const char *c
     answer_json(c, status);
 }
 
-void answer_made(struct call *c, int status, const char *reason, bool with_length) {
+void answer_made(struct call *c, int status, bool with_length, bool advertise) {
     c->status = status;
-    c->reason = reason;
     if (with_length)
         answer_length(c);
-    answer_connection_headers(c);
+    answer_connection_headers(c, advertise);
     send_when_due(c);
 }
 

@@ -230,13 +230,17 @@ static void add_refreshed(struct str *out, struct span text, const struct call *
     }
 }
 
-static bool is_made_fresh(struct span name) {
-    static const char *const fresh[] = {"Date", "Connection", "Keep-Alive", "Content-Length",
-                                        "Transfer-Encoding"};
+/* The body's length is known from the recording only. */
+static bool is_head(const struct call *c) {
+    return strcmp(c->method, "HEAD") == 0;
+}
+
+static bool is_made_fresh(const struct call *c, struct span name) {
+    static const char *const fresh[] = {"Date", "Connection", "Keep-Alive", "Transfer-Encoding"};
     for (size_t i = 0; i < sizeof fresh / sizeof *fresh; i++)
         if (span_equal_nocase(name, span_of(fresh[i])))
             return true;
-    return false;
+    return span_equal_nocase(name, SPAN("Content-Length")) && !is_head(c);
 }
 
 static void add_recorded_header(struct call *c, const struct header *h, bool body_changed) {
@@ -248,7 +252,7 @@ static void add_recorded_header(struct call *c, const struct header *h, bool bod
         answer_header(c, name, c->correlation);
     else if (span_equal_nocase(h->name, SPAN("ETag")) && body_changed)
         answer_header(c, name, etag);
-    else if (!is_made_fresh(h->name))
+    else if (!is_made_fresh(c, h->name))
         answer_header(c, name, value);
 }
 
@@ -269,7 +273,9 @@ static void replay(struct call *c, const struct recording *r) {
     bool changed = !span_equal(body, str_span(&c->answer));
     for (size_t i = 0; i < m->count; i++)
         add_recorded_header(c, &m->headers[i], changed);
-    answer_made(c, r->status, NULL, !header_of(m, SPAN("Transfer-Encoding")).ptr);
+    c->chunked = header_of(m, SPAN("Transfer-Encoding")).ptr != NULL;
+    answer_made(c, r->status, !c->chunked && !is_head(c),
+                header_of(m, SPAN("Keep-Alive")).ptr != NULL);
 }
 
 bool recordings_handle(struct call *c) {

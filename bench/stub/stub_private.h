@@ -33,7 +33,7 @@ struct call {
     void (*later)(struct call *);         /* what the timer does */
     struct str answer;
     int status;
-    const char *reason; /* NULL: the usual one */
+    bool chunked; /* the answer goes out in chunks */
     int64_t delay_ms;
     const char *method;
     const char *target; /* as sent; borrowed from the request */
@@ -112,7 +112,7 @@ void answer_text(struct call *c, int status, const char *body);
 /* The controller's error body; `errors` (may be NULL) ends with NULL. */
 void answer_error(struct call *c, int status, const char *message, const char *const *errors);
 /* c->answer under headers that were added already, plus length, date and connection handling. */
-void answer_made(struct call *c, int status, const char *reason, bool with_length);
+void answer_made(struct call *c, int status, bool with_length, bool advertise);
 /* Closes without an answer, in the next turn. */
 void answer_close(struct call *c, bool reset);
 /* Never answers. */
@@ -121,7 +121,8 @@ void answer_later(struct call *c, int64_t delay_ms, void (*later)(struct call *)
 /* Parts of answers. */
 void answer_header(struct call *c, const char *name, const char *value);
 void answer_common_headers(struct call *c);
-void answer_connection_headers(struct call *c);
+/* `advertise`: with Keep-Alive, as Node does unless the application set Connection itself. */
+void answer_connection_headers(struct call *c, bool advertise);
 /* W/"<hex length>-<sha1>" of c->answer, as Express makes it. */
 void answer_etag(struct call *c, char out[STUB_ETAG_SIZE]);
 /* As Node answers a request without Host. */

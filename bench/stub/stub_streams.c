@@ -58,7 +58,7 @@ static void stream_start(struct call *c, const char *type, bool with_length) {
     answer_header(c, "Content-Type", type);
     if (with_length)
         answer_header(c, "Content-Length", length);
-    answer_connection_headers(c);
+    answer_connection_headers(c, true);
     log_status(c->stub->log, c->seq, 200);
     evhttp_connection_set_timeout(c->connection, STUB_STREAM_S);
     evhttp_connection_set_closecb(c->connection, on_stream_closed, c);

@@ -1,0 +1,243 @@
+// The stub held against every transcript of the real controller, and its own routes and faults.
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { after, before, test } from 'node:test';
+import { eventually, sleep } from './support/child.mjs';
+import { adminToken, agentToken, decode } from './support/jwt.mjs';
+import { Stub, agentId, agentSecret, specialId } from './support/stub.mjs';
+import { Session, plain, recordedAnswers, transcripts } from './support/transcripts.mjs';
+import { Closed, Wire, call, exchange, request } from './support/wire.mjs';
+
+// Where evhttp, on which the stub is built, does not let it answer as Node does.
+const evhttpLimits = {
+    'bad-request-line': (now) => ({ status: now.status }),
+    'both-length-and-chunked': (now) => ({ status: now.status }),
+    'header-too-large': () => ({}),
+    'no-host-header': ({ status, headers }) => ({ status, connection: headers.connection }),
+};
+
+let stub;
+let target;
+before(async () => {
+    stub = await Stub.start();
+    target = { host: '127.0.0.1', port: stub.port };
+});
+after(() => stub.stop());
+
+test('answers every recorded request as the controller did', async (t) => {
+    const session = new Session();
+    for (const transcript of transcripts())
+        await t.test(transcript.name, async () => {
+            const view = evhttpLimits[transcript.name] ?? ((answer) => answer);
+            const recorded = recordedAnswers(transcript);
+            const answers = await session.play(transcript, target);
+            assert.equal(answers.length, recorded.length);
+            for (const [i, answer] of answers.entries())
+                assert.deepEqual(view(plain(answer)), view(plain(recorded[i])));
+        });
+});
+
+// ---- what transcripts do not show ----
+
+const connect = (n, secret = agentSecret(n)) =>
+    call(target, 'POST', `/agents/${agentId(n)}/connect`, { body: { secret } });
+const heartbeat = (id, token, body = { status: 'online' }) =>
+    call(target, 'POST', `/agents/${id}/heartbeat`, { token, body });
+
+test('gives a token that lives as long as it is told', async () => {
+    await stub.reset();
+    await stub.set({ token_ttl_s: 120 });
+    const { accessToken, expiresIn } = (await connect(3)).json;
+    const { claims } = decode(accessToken);
+    assert.equal(claims.exp - claims.iat, 120);
+    assert.equal(expiresIn, 120);
+});
+
+test('shows settings and status that were changed at the next connect', async () => {
+    await stub.reset();
+    const token = adminToken();
+    const body = { settings: { a: [1, 'b'] }, status: 'inactive' };
+    const put = await call(target, 'PUT', `/agents/${agentId(4)}`, { token, body });
+    assert.equal(put.status, 200);
+    const { json } = await connect(4);
+    assert.deepEqual(json.settings, { a: [1, 'b'] });
+    assert.equal(decode(json.accessToken).claims.status, 'inactive');
+});
+
+test('takes only the new secret after regenerate', async () => {
+    await stub.reset();
+    const path = `/agents/${agentId(5)}/credentials/regenerate`;
+    const { secret } = (await call(target, 'POST', path, { token: adminToken(), body: {} })).json;
+    assert.equal((await connect(5)).status, 401);
+    assert.equal((await connect(5, secret)).status, 201);
+});
+
+test('knows no agent beyond its number, and after reset knows deleted ones again', async () => {
+    await stub.reset();
+    assert.equal((await connect(999)).status, 201);
+    assert.equal((await connect(1000)).status, 404);
+    await call(target, 'DELETE', `/agents/${agentId(6)}`, { token: adminToken() });
+    assert.equal((await connect(6)).status, 404);
+    await stub.reset();
+    assert.equal((await connect(6)).status, 201);
+});
+
+test('counts and logs what reached it', async () => {
+    await stub.reset();
+    const token = agentToken(agentId(7));
+    await connect(7);
+    await connect(7, 'wrong');
+    await heartbeat(agentId(7), token);
+    await heartbeat(agentId(7), 'x.y.z');
+    await heartbeat(specialId(1), token);
+    const counts = await stub.counts();
+    assert.equal(counts.connects, 2);
+    assert.equal(counts.connects_ok, 1);
+    assert.equal(counts.bcrypts, 2);
+    assert.equal(counts.heartbeats, 3);
+    assert.equal(counts.heartbeats_ok, 1);
+    const log = await stub.requests();
+    assert.equal(log.length, 5);
+    assert.deepEqual(log.map((entry) => entry.status), [201, 401, 201, 401, 404]);
+    assert.equal(log[2].agent, agentId(7));
+    assert.equal(log[2].body, '{"status":"online"}');
+    const print = createHash('sha256').update(`Bearer ${token}`).digest('hex').slice(0, 8);
+    assert.equal(log[2].authorization, print);
+    assert.equal(log[0].authorization, '');
+    const later = await stub.requests(log[3].seq);
+    assert.deepEqual(later, log.slice(4));
+});
+
+test('burns CPU for each secret compared, without holding up others', async () => {
+    await stub.reset();
+    await stub.set({ connect_cost_ms: 300 });
+    const slow = connect(8);
+    await eventually('the compare to begin', async () => (await stub.counts()).bcrypts === 1);
+    const beat = await heartbeat(agentId(8), agentToken(agentId(8)));
+    assert.equal(beat.status, 201);
+    assert.equal((await stub.counts()).connects_ok, 0);
+    assert.equal((await slow).status, 201);
+});
+
+test('fails as often as it is told, then recovers', async () => {
+    await stub.reset();
+    await stub.set({ fail_next: 2, fail_status: 503 });
+    assert.deepEqual(
+        [(await connect(1)).status, (await connect(1)).status, (await connect(1)).status],
+        [503, 503, 201]);
+    await stub.set({ fail_next: 1, fail_status: 0 });
+    await assert.rejects(connect(1), Closed);
+    await stub.set({ heartbeat_status: 500 });
+    assert.equal((await heartbeat(agentId(1), agentToken(agentId(1)))).status, 500);
+    assert.equal((await connect(1)).status, 201);
+});
+
+test('delays what it is told to delay', async () => {
+    await stub.reset();
+    await stub.set({ connect_delay_ms: 150 });
+    const start = performance.now();
+    await exchange(target, 'GET', '/');
+    const between = performance.now();
+    await connect(1);
+    assert.ok(between - start < 150);
+    assert.ok(performance.now() - between >= 149);
+});
+
+test('refuses connections during an outage and drops those it had', async () => {
+    await stub.reset();
+    const wire = await Wire.open(target);
+    wire.send(request('GET', '/'));
+    await wire.answer();
+    await stub.set({ outage: 'refuse' });
+    await wire.closed();
+    await assert.rejects(Wire.open(target), { code: 'ECONNREFUSED' });
+    await stub.set({ outage: 'off' });
+    assert.equal((await connect(1)).status, 201);
+});
+
+test('hangs during an outage of the other kind, and sees clients give up', async () => {
+    await stub.reset();
+    await stub.set({ outage: 'hang' });
+    const wire = await Wire.open(target);
+    wire.send(request('GET', '/'));
+    await eventually('the request to arrive', async () => (await stub.counts()).requests === 1);
+    assert.equal(wire.received.length, 0);
+    wire.close();
+    await eventually('the loss to be seen', async () => (await stub.counts()).client_gone === 1);
+    assert.equal((await stub.requests())[0].client_gone, true);
+    await stub.set({ outage: 'off' });
+    assert.equal((await connect(1)).status, 201);
+});
+
+test('streams events one by one', async () => {
+    const wire = await Wire.open(target);
+    wire.send(request('GET', '/__stub/sse?n=3&gap_ms=50'));
+    await eventually('the first event', () => wire.received.includes('data: event 0'));
+    assert.ok(!wire.received.includes('data: event 2'));
+    const answer = await wire.answer();
+    assert.equal(answer.header('content-type'), 'text/event-stream');
+    assert.equal(answer.text, 'data: event 0\n\ndata: event 1\n\ndata: event 2\n\n');
+    wire.close();
+});
+
+test('sends many bytes no faster than they are taken', async () => {
+    const wire = await Wire.open(target);
+    wire.socket.pause();
+    wire.send(request('GET', '/__stub/bytes?n=50000000'));
+    await sleep(100);
+    wire.close();
+    const { body } = await exchange(target, 'GET', '/__stub/bytes?n=1000000');
+    assert.equal(body.length, 1000000);
+    assert.ok(body.every((byte, i) => byte === i % 251));
+});
+
+test('promises more than it sends, resets, answers late', async () => {
+    await assert.rejects(exchange(target, 'GET', '/__stub/cut?n=1000'), (error) => {
+        assert.equal(error.how, 'ended');
+        assert.match(error.received.toString('latin1'), /Content-Length: 1000\r\n/);
+        return true;
+    });
+    await assert.rejects(exchange(target, 'GET', '/__stub/reset'), { how: 'reset' });
+    assert.deepEqual((await exchange(target, 'GET', '/__stub/slow?ms=30')).json, { slow: true });
+    assert.equal((await exchange(target, 'GET', '/__stub/status?code=418')).status, 418);
+    const chunks = await exchange(target, 'GET', '/__stub/chunks?n=3');
+    assert.equal(chunks.text, 'chunk 0\nchunk 1\nchunk 2\n');
+});
+
+test('tells what arrived', async () => {
+    const body = Buffer.from([0, 1, 255, 10]);
+    const headers = [['X-One', 'a'], ['x-one', 'b']];
+    const { json } = await exchange(target, 'POST', '/__stub/echo?q=%20', { headers, body });
+    assert.equal(json.method, 'POST');
+    assert.equal(json.target, '/__stub/echo?q=%20');
+    assert.deepEqual(json.headers.filter(([name]) => /x-one/i.test(name)), headers);
+    assert.equal(json.body_bytes, 4);
+    assert.equal(json.body_sha256, createHash('sha256').update(body).digest('hex'));
+});
+
+test('echoes whatever comes over an upgraded connection', async () => {
+    const wire = await Wire.open(target);
+    wire.send(Buffer.concat([request('GET', '/socket.io/?EIO=4&transport=websocket', {
+        headers: { Connection: 'Upgrade', Upgrade: 'websocket',
+            'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==' },
+    }), Buffer.from('early')]));
+    const { status } = await wire.answer();
+    assert.equal(status, 101);
+    const [, length] = await wire.bytes(2);
+    await wire.bytes(length);
+    assert.equal((await wire.bytes(5)).toString(), 'early');
+    wire.send('late');
+    assert.equal((await wire.bytes(4)).toString(), 'late');
+    wire.end();
+    await wire.closed();
+});
+
+test('closes an idle connection a second after the time it advertises', async () => {
+    const wire = await Wire.open(target);
+    wire.send(request('GET', '/'));
+    await wire.answer();
+    const start = performance.now();
+    await wire.closed({ ms: 8000 });
+    const seconds = (performance.now() - start) / 1000;
+    assert.ok(seconds > 5.5 && seconds < 7, `${seconds} s`);
+});
