@@ -58,7 +58,7 @@ static char *read_file(const char *dir, const char *name, size_t *len) {
 
 static struct span until(struct span *rest, const char *mark) {
     size_t mark_len = strlen(mark);
-    char *at = memmem(rest->ptr, rest->len, mark, mark_len);
+    char *at = rest->len ? memmem(rest->ptr, rest->len, mark, mark_len) : NULL;
     struct span found = *rest;
     if (at)
         found.len = (size_t)(at - rest->ptr);
