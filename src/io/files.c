@@ -9,11 +9,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* A static text, never NULL. */
+static const char *system_reason(void) {
+    const char *reason = strerrordesc_np(errno);
+    return reason ? reason : "unknown error";
+}
+
 /* NULL when `fd` is a file that may be read; *size is then what it holds now. */
 static const char *judge(int fd, size_t *size) {
     struct stat facts;
     if (fstat(fd, &facts) != 0)
-        return strerrordesc_np(errno);
+        return system_reason();
     if (S_ISDIR(facts.st_mode))
         return "it is a directory, not a file";
     if (!S_ISREG(facts.st_mode))
@@ -32,7 +38,7 @@ static const char *fill(int fd, char *bytes, size_t size, size_t *len) {
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return strerrordesc_np(errno);
+            return system_reason();
         if (got == 0)
             break;
         *len += (size_t)got;
@@ -41,14 +47,14 @@ static const char *fill(int fd, char *bytes, size_t size, size_t *len) {
 }
 
 static char *read_open(int fd, size_t *len, const char **why) {
-    size_t size;
+    size_t size = 0;
     *why = judge(fd, &size);
     if (*why)
         return NULL;
     /* One byte more than there should be shows a file that is being written to; half of a new
      * secret must not be taken for one. */
     char *bytes = must_alloc(size + 1);
-    size_t got;
+    size_t got = 0;
     *why = fill(fd, bytes, size + 1, &got);
     if (!*why && got != size)
         *why = "it changed while it was read";
@@ -67,7 +73,7 @@ char *files_read(void *unused, const char *path, size_t *len, const char **why) 
     /* O_NONBLOCK: opening a fifo would wait for a writer. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) {
-        *why = strerrordesc_np(errno);
+        *why = system_reason();
         return NULL;
     }
     char *bytes = read_open(fd, len, why);
