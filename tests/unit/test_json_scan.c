@@ -85,6 +85,14 @@ Test(json_scan, refuses_a_nul_byte_everywhere) {
     }
 }
 
+Test(json_scan, refuses_every_bare_control_character_in_a_string) {
+    for (int c = 0; c <= 0x20; c++) {
+        struct json_fault fault;
+        char text[] = {'"', (char)c, '"'};
+        cr_expect_eq(json_scan_text((struct span){text, sizeof text}, &fault), c == 0x20, "%#x", c);
+    }
+}
+
 Test(json_scan, goes_64_levels_deep_and_no_further) {
     static const char *const shapes[][2] = {{"[", "]"}, {"{\"a\":", "}"}};
     for (size_t shape = 0; shape < 2; shape++)

@@ -318,6 +318,9 @@ Test(token, refuses_every_shape_but_three_clean_parts) {
         expect_fault(verify(span_of(text)), TOKEN_MALFORMED, formats[i]);
     }
     char text[1024];
+    memcpy(text, CONTROLLERS, sizeof CONTROLLERS);
+    text[sizeof CONTROLLERS - 2] = 'J'; /* for I: only a bit that is none of the signature's */
+    expect_fault(verify(span_of(text)), TOKEN_MALFORMED, "unused bits");
     snprintf(text, sizeof text, "%s.%.*s.", header, claims_len, claims);
     expect_fault(verify(span_of(text)), TOKEN_MALFORMED, "no signature");
     snprintf(text, sizeof text, "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.%.*s.", claims_len, claims);
