@@ -175,6 +175,7 @@ const IMF = /^\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT$/;
 
 // Members of bodies that no two answers share; what is left of them must still be of their kind.
 const LOOSE = {
+    expiresIn: (v) => (v > 86400 - 60 && v <= 86400 ? '<a day>' : v),
     connectionCount: (v) => (Number.isInteger(v) ? '<count>' : v),
     secret: (v) => (/^[0-9a-f]{64}$/.test(v) || /^\$2b\$/.test(v) ? '<secret>' : v),
     sid: (v) => (v.length === 20 ? '<sid>' : v),
