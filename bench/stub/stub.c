@@ -116,7 +116,7 @@ static const char *method_name(enum evhttp_cmd_type type) {
 }
 
 static void set_correlation(struct call *c) {
-    const char *given = call_header(c, "x-correlation-id");
+    const char *given = stub_call_header(c, "x-correlation-id");
     if (given && *given)
         snprintf(c->correlation, sizeof c->correlation, "%s", given);
     else
@@ -150,9 +150,9 @@ static bool fails_on_order(struct call *c) {
     set->fail_next--;
     stub_count(c->stub, others);
     if (set->fail_status == 0)
-        answer_close(c, false);
+        stub_answer_close(c, false);
     else
-        answer_error(c, (int)set->fail_status, "Failed on order", NULL);
+        stub_answer_error(c, (int)set->fail_status, "Failed on order", NULL);
     return true;
 }
 
@@ -160,26 +160,27 @@ static void answer_not_found(struct call *c) {
     char message[STUB_HEAD_MAX];
     stub_count(c->stub, others);
     snprintf(message, sizeof message, "Cannot %s %s", c->method, c->target);
-    answer_error(c, 404, message, NULL);
+    stub_answer_error(c, 404, message, NULL);
 }
 
 static void on_request(struct evhttp_request *request, void *arg) {
     struct stub *stub = arg;
     struct call *c = call_new(stub, request);
     stub_count(stub, requests);
-    c->seq = log_add(stub->log, c, call_header(c, "Authorization"));
+    c->seq = stub_log_add(stub->log, c, stub_call_header(c, "Authorization"));
     if (stub->set.outage == STUB_HANG) {
-        answer_never(c);
+        stub_answer_never(c);
         return;
     }
-    if (!call_header(c, "Host") && c->http_minor == 1) {
-        answer_bad_host(c);
+    if (!stub_call_header(c, "Host") && c->http_minor == 1) {
+        stub_answer_bad_host(c);
         return;
     }
-    if (streams_handle(c))
+    if (stub_streams_handle(c))
         return;
     c->delay_ms = stub->set.delay_ms;
-    if (fails_on_order(c) || !body_parse(c) || agents_handle(c) || recordings_handle(c))
+    if (fails_on_order(c) || !stub_body_parse(c) || stub_agents_handle(c) ||
+        stub_recordings_handle(c))
         return;
     answer_not_found(c);
 }
@@ -240,7 +241,7 @@ bool stub_listen(struct stub *stub) {
 
 void stub_unlisten(struct stub *stub) {
     list_each_safe (at, &stub->calls)
-        call_free(container_of(at, struct call, link));
+        stub_call_free(container_of(at, struct call, link));
     if (stub->data)
         evhttp_free(stub->data);
     stub->data = NULL;
@@ -253,11 +254,11 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg) {
     (void)what;
     list_each_safe (at, &stub->calls) {
         struct call *c = container_of(at, struct call, link);
-        if (!c->watched || !call_client_left(c))
+        if (!c->watched || !stub_call_client_left(c))
             continue;
-        call_note_gone(c);
+        stub_call_note_gone(c);
         if (!c->at_work && !c->timer)
-            call_drop(c);
+            stub_call_drop(c);
     }
 }
 
@@ -294,7 +295,7 @@ static void stub_free(struct stub *stub) {
     if (stub->control)
         evhttp_free(stub->control);
     if (stub->burners)
-        burners_free(stub->burners);
+        stub_burners_free(stub->burners);
     if (stub->stop_event)
         event_free(stub->stop_event);
     if (stub->sweep)
@@ -304,11 +305,11 @@ static void stub_free(struct stub *stub) {
     if (stub->port_keeper >= 0)
         close(stub->port_keeper);
     if (stub->recordings)
-        recordings_free(stub->recordings);
+        stub_recordings_free(stub->recordings);
     if (stub->agents)
-        agents_free(stub->agents);
+        stub_agents_free(stub->agents);
     if (stub->log)
-        log_free(stub->log);
+        stub_log_free(stub->log);
     if (stub->base)
         event_base_free(stub->base);
     free(stub->address);
@@ -332,7 +333,7 @@ static const char *open_control_port(struct stub *stub, int port) {
     if (fd < 0)
         return "cannot bind the stub's control port";
     stub->control_port = port_of(fd);
-    stub->control = serve_on(stub, fd, control_handle);
+    stub->control = serve_on(stub, fd, stub_control_handle);
     return stub->control ? NULL : "cannot listen on the stub's control port";
 }
 
@@ -346,14 +347,14 @@ static const char *open_loop(struct stub *stub) {
     if (!stub->stop_event || !stub->sweep || event_add(stub->stop_event, NULL) != 0 ||
         event_add(stub->sweep, &every) != 0)
         return "cannot watch the stub's event loop";
-    stub->burners = burners_new(stub->base);
+    stub->burners = stub_burners_new(stub->base);
     return stub->burners ? NULL : "cannot start the stub's burning threads";
 }
 
 static const char *open_all(struct stub *stub, const struct stub_options *o) {
     const char *why = open_loop(stub);
     if (!why && o->transcripts_dir)
-        stub->recordings = recordings_load(o->transcripts_dir, &why);
+        stub->recordings = stub_recordings_load(o->transcripts_dir, &why);
     if (!why)
         why = open_data_port(stub, o->port);
     if (!why)
@@ -378,8 +379,8 @@ struct stub *stub_start(const struct stub_options *o, const char **why) {
     stub->set = stub->initial;
     stub->port_keeper = -1;
     stub->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    stub->agents = agents_new(agent_count(o));
-    stub->log = log_new();
+    stub->agents = stub_agents_new(agent_count(o));
+    stub->log = stub_log_new();
     list_init(&stub->calls);
     *why = open_all(stub, o);
     if (!*why)

@@ -89,7 +89,7 @@ static void agents_init(struct agents *agents) {
     specials_init(&agents->at[agents->count]);
 }
 
-struct agents *agents_new(int count) {
+struct agents *stub_agents_new(int count) {
     size_t all = (size_t)count + SPECIAL_COUNT;
     struct agents *agents = must_zalloc(sizeof *agents + all * sizeof agents->at[0]);
     agents->count = (uint32_t)count;
@@ -97,13 +97,13 @@ struct agents *agents_new(int count) {
     return agents;
 }
 
-void agents_reset(struct agents *agents) {
+void stub_agents_reset(struct agents *agents) {
     for (uint32_t i = 0; i < agents_all(agents); i++)
         agent_release(&agents->at[i]);
     agents_init(agents);
 }
 
-void agents_free(struct agents *agents) {
+void stub_agents_free(struct agents *agents) {
     for (uint32_t i = 0; i < agents_all(agents); i++)
         agent_release(&agents->at[i]);
     free(agents);
@@ -193,7 +193,7 @@ static void add_token(const struct stub *stub, struct str *s, const struct agent
                        "\"%s\",\"userId\":\"\",\"type\":\"agent\",\"iat\":%lld,\"exp\":%lld}",
                        id, id, a->status, a->of_other_org ? OTHER_ORG : ORG, id, now_s,
                        now_s + (long long)stub->set.token_ttl_s);
-    token_sign(stub, (struct span){claims, (size_t)len}, s);
+    stub_token_sign(stub, (struct span){claims, (size_t)len}, s);
 }
 
 static void add_time(struct str *s, const char *name, int64_t ms) {
@@ -234,17 +234,17 @@ static void add_document(struct str *s, const struct agents *agents, const struc
 /* ---- refusals ---- */
 
 static void answer_internal(struct call *c) {
-    answer_error(c, 500, "Internal server error", NULL);
+    stub_answer_error(c, 500, "Internal server error", NULL);
 }
 
 static void answer_no_agent(struct call *c) {
     char message[64];
     snprintf(message, sizeof message, "Agent with ID %.24s not found", c->id);
-    answer_error(c, 404, message, NULL);
+    stub_answer_error(c, 404, message, NULL);
 }
 
 static void answer_invalid(struct call *c, const char *const *errors) {
-    answer_error(c, 400, "Validation failed", errors);
+    stub_answer_error(c, 400, "Validation failed", errors);
 }
 
 /* The agent, or NULL when it answered. */
@@ -281,7 +281,7 @@ static void connect_accepted(struct call *c, struct agent *a) {
     add_configuration(&c->answer, a, str_span(&token), c->stub->set.token_ttl_s);
     str_release(&token);
     stub_count(c->stub, connects_ok);
-    answer_json(c, 201);
+    stub_answer_json(c, 201);
 }
 
 static void connect_compared(struct call *c) {
@@ -291,7 +291,7 @@ static void connect_compared(struct call *c) {
     else if (c->secret_matches)
         connect_accepted(c, a);
     else
-        answer_error(c, 401, "Invalid credentials", NULL);
+        stub_answer_error(c, 401, "Invalid credentials", NULL);
 }
 
 static void on_connect(struct call *c) {
@@ -301,17 +301,17 @@ static void on_connect(struct call *c) {
     if (!secret_is_valid(c, &secret) || !(a = look_up(c)))
         return;
     if (strcmp(a->status, "suspended") == 0) {
-        answer_error(c, 401, "Agent is suspended", NULL);
+        stub_answer_error(c, 401, "Agent is suspended", NULL);
         return;
     }
     if (!a->has_secret) {
-        answer_error(c, 401, "Agent has no secret configured", NULL);
+        stub_answer_error(c, 401, "Agent has no secret configured", NULL);
         return;
     }
     stub_count(c->stub, bcrypts);
     c->secret_matches = secret_is(a, secret);
     if (c->stub->set.connect_cost_ms > 0)
-        burners_submit(c->stub->burners, c, c->stub->set.connect_cost_ms, connect_compared);
+        stub_burners_submit(c->stub->burners, c, c->stub->set.connect_cost_ms, connect_compared);
     else
         connect_compared(c);
 }
@@ -335,14 +335,14 @@ static bool beat_is_valid(struct call *c) {
 static void on_heartbeat(struct call *c) {
     struct agent *a;
     if (c->stub->set.heartbeat_status) {
-        answer_error(c, (int)c->stub->set.heartbeat_status, "Failed on order", NULL);
+        stub_answer_error(c, (int)c->stub->set.heartbeat_status, "Failed on order", NULL);
         return;
     }
     if (!beat_is_valid(c) || !(a = look_up(c)))
         return;
     a->beat_ms = clock_wall_ms();
     stub_count(c->stub, heartbeats_ok);
-    answer_text(c, 201, "{\"success\":true}");
+    stub_answer_text(c, 201, "{\"success\":true}");
 }
 
 static void on_disconnect(struct call *c) {
@@ -356,7 +356,7 @@ static void on_disconnect(struct call *c) {
     if (!(a = look_up(c)))
         return;
     a->connected_ms = 0;
-    answer_text(c, 201, "{\"success\":true}");
+    stub_answer_text(c, 201, "{\"success\":true}");
 }
 
 /* ---- POST /agents/:id/credentials/regenerate ---- */
@@ -381,7 +381,7 @@ static void on_regenerate(struct call *c) {
     if (!(a = look_up(c)))
         return;
     if (a->managed) {
-        answer_error(c, 400, "Only autonomous agents have credentials to regenerate", NULL);
+        stub_answer_error(c, 400, "Only autonomous agents have credentials to regenerate", NULL);
         return;
     }
     free(a->secret);
@@ -393,7 +393,7 @@ static void on_regenerate(struct call *c) {
     STR_ADD(&c->answer, "\",\"installScript\":\"");
     add_filler(&c->answer, "# install\\n", INSTALL_SCRIPT_SIZE);
     STR_ADD(&c->answer, "\"}");
-    answer_json(c, 201);
+    stub_answer_json(c, 201);
 }
 
 /* ---- GET, PUT, DELETE /agents/:id, GET /agents/:id/config ---- */
@@ -411,7 +411,7 @@ static void on_get(struct call *c, const struct claims *who) {
         return;
     }
     add_document(&c->answer, c->stub->agents, a);
-    answer_json(c, 200);
+    stub_answer_json(c, 200);
 }
 
 static void on_config(struct call *c, const struct claims *who) {
@@ -419,11 +419,11 @@ static void on_config(struct call *c, const struct claims *who) {
     if (!a)
         return;
     if (!sees(who, a)) {
-        answer_error(c, 401, "Not authorized to access this agent", NULL);
+        stub_answer_error(c, 401, "Not authorized to access this agent", NULL);
         return;
     }
     add_configuration(&c->answer, a, SPAN(""), 0);
-    answer_json(c, 200);
+    stub_answer_json(c, 200);
 }
 
 static bool status_is_valid(const char *status) {
@@ -462,7 +462,7 @@ static bool update_is_valid(struct call *c, const struct agent *a) {
                  "Cannot change agent type from '%s' to '%.32s'. Please delete and recreate the "
                  "agent with the desired type.",
                  own, type);
-        answer_error(c, 400, message, NULL);
+        stub_answer_error(c, 400, message, NULL);
         return false;
     }
     return true;
@@ -471,7 +471,7 @@ static bool update_is_valid(struct call *c, const struct agent *a) {
 static void on_update(struct call *c, const struct claims *who) {
     struct agent *a;
     if (!who->may_write) {
-        answer_error(c, 403, "You do not have permission to update.", NULL);
+        stub_answer_error(c, 403, "You do not have permission to update.", NULL);
         return;
     }
     if (!(a = look_up(c)) || !update_is_valid(c, a))
@@ -486,14 +486,14 @@ static void on_update(struct call *c, const struct claims *who) {
     }
     note_writer(a, who);
     add_document(&c->answer, c->stub->agents, a);
-    answer_json(c, 200);
+    stub_answer_json(c, 200);
 }
 
 /* Deleting twice is as good as once, and so is deleting nobody. */
 static void on_delete(struct call *c, const struct claims *who) {
     struct agent *a;
     if (!who->may_write) {
-        answer_error(c, 403, "You do not have permission to delete.", NULL);
+        stub_answer_error(c, 403, "You do not have permission to delete.", NULL);
         return;
     }
     if (!is_object_id(c->id)) {
@@ -502,7 +502,7 @@ static void on_delete(struct call *c, const struct claims *who) {
     }
     if ((a = agents_find(c->stub->agents, c->id, true)) != NULL)
         a->deleted = true;
-    answer_text(c, 200, "{\"message\":\"Agent deleted successfully\"}");
+    stub_answer_text(c, 200, "{\"message\":\"Agent deleted successfully\"}");
 }
 
 /* ---- which is which ---- */
@@ -557,11 +557,11 @@ static enum route route_of(const struct call *c, struct span *id) {
 }
 
 static bool token_is_good(struct call *c, struct claims *who) {
-    enum token_answer answer =
-        token_check(c->stub, call_header(c, "Authorization"), clock_wall_ms() / 1000, who);
+    enum token_answer answer = stub_token_check(c->stub, stub_call_header(c, "Authorization"),
+                                                clock_wall_ms() / 1000, who);
     if (answer != TOKEN_OK)
-        answer_error(c, 401,
-                     answer == TOKEN_UNAUTHORIZED ? "Unauthorized" : "Invalid token payload", NULL);
+        stub_answer_error(
+            c, 401, answer == TOKEN_UNAUTHORIZED ? "Unauthorized" : "Invalid token payload", NULL);
     return answer == TOKEN_OK;
 }
 
@@ -609,7 +609,7 @@ static void count_route(struct stub *stub, enum route route) {
         stub_count(stub, others);
 }
 
-bool agents_handle(struct call *c) {
+bool stub_agents_handle(struct call *c) {
     struct span id;
     struct claims who = {.all = NULL};
     enum route route = route_of(c, &id);
@@ -619,10 +619,10 @@ bool agents_handle(struct call *c) {
     if (!stub_decode(id, c->id, sizeof c->id)) {
         char message[256];
         snprintf(message, sizeof message, "Failed to decode param '%.*s'", SPAN_ARG(id));
-        answer_error(c, 400, message, NULL);
+        stub_answer_error(c, 400, message, NULL);
         return true;
     }
-    log_agent(c->stub->log, c->seq, c->id);
+    stub_log_agent(c->stub->log, c->seq, c->id);
     if (route == ROUTE_CONNECT || token_is_good(c, &who))
         dispatch(c, route, &who);
     json_decref(who.all);

@@ -13,17 +13,17 @@
 #include <string.h>
 #include <sys/socket.h>
 
-const char *call_header(const struct call *c, const char *name) {
+const char *stub_call_header(const struct call *c, const char *name) {
     return evhttp_find_header(evhttp_request_get_input_headers(c->request), name);
 }
 
-void answer_header(struct call *c, const char *name, const char *value) {
+void stub_answer_header(struct call *c, const char *name, const char *value) {
     evhttp_add_header(evhttp_request_get_output_headers(c->request), name, value);
 }
 
 /* ---- the end of a call ---- */
 
-void call_free(struct call *c) {
+void stub_call_free(struct call *c) {
     list_remove(&c->link);
     if (c->timer)
         event_free(c->timer);
@@ -41,9 +41,9 @@ void call_free(struct call *c) {
     free(c);
 }
 
-void call_drop(struct call *c) {
+void stub_call_drop(struct call *c) {
     struct evhttp_connection *connection = c->connection;
-    call_free(c);
+    stub_call_free(c);
     evhttp_connection_free(connection);
 }
 
@@ -51,18 +51,18 @@ static evutil_socket_t call_fd(const struct call *c) {
     return bufferevent_getfd(evhttp_connection_get_bufferevent(c->connection));
 }
 
-bool call_client_left(const struct call *c) {
+bool stub_call_client_left(const struct call *c) {
     char byte;
     ssize_t n = recv(call_fd(c), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
 }
 
-void call_note_gone(struct call *c) {
+void stub_call_note_gone(struct call *c) {
     if (c->client_gone)
         return;
     c->client_gone = true;
     stub_count(c->stub, client_gone);
-    log_client_gone(c->stub->log, c->seq);
+    stub_log_client_gone(c->stub->log, c->seq);
 }
 
 /* ---- when ---- */
@@ -77,7 +77,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
     c->later(c);
 }
 
-void answer_later(struct call *c, int64_t delay_ms, void (*later)(struct call *)) {
+void stub_answer_later(struct call *c, int64_t delay_ms, void (*later)(struct call *)) {
     struct timeval tv = {.tv_sec = delay_ms / 1000, .tv_usec = delay_ms % 1000 * 1000};
     c->later = later;
     c->watched = true;
@@ -86,12 +86,12 @@ void answer_later(struct call *c, int64_t delay_ms, void (*later)(struct call *)
         panic(__FILE__, __LINE__, "no timer");
 }
 
-void answer_never(struct call *c) {
+void stub_answer_never(struct call *c) {
     c->watched = true;
 }
 
 static void close_now(struct call *c) {
-    call_drop(c);
+    stub_call_drop(c);
 }
 
 /* evhttp shuts a socket down before it closes it, so SO_LINGER comes too late: dissolving the
@@ -99,11 +99,11 @@ static void close_now(struct call *c) {
 static void reset_now(struct call *c) {
     struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
     connect(call_fd(c), &nowhere, sizeof nowhere);
-    call_drop(c);
+    stub_call_drop(c);
 }
 
-void answer_close(struct call *c, bool reset) {
-    answer_later(c, c->delay_ms, reset ? reset_now : close_now);
+void stub_answer_close(struct call *c, bool reset) {
+    stub_answer_later(c, c->delay_ms, reset ? reset_now : close_now);
 }
 
 static void send_body(struct call *c, struct evbuffer *body) {
@@ -119,20 +119,20 @@ static void send_body(struct call *c, struct evbuffer *body) {
 static void send_now(struct call *c) {
     struct evbuffer *body = evbuffer_new();
     bool headless = strcmp(c->method, "HEAD") == 0 || c->status == 304 || c->status == 204;
-    if (call_client_left(c))
-        call_note_gone(c);
+    if (stub_call_client_left(c))
+        stub_call_note_gone(c);
     if (!body || (!headless && evbuffer_add(body, c->answer.ptr, c->answer.len) != 0))
         panic(__FILE__, __LINE__, "no memory for an answer");
-    log_status(c->stub->log, c->seq, c->status);
+    stub_log_status(c->stub->log, c->seq, c->status);
     evhttp_connection_set_timeout(c->connection, STUB_IDLE_S);
     send_body(c, body);
     evbuffer_free(body);
-    call_free(c);
+    stub_call_free(c);
 }
 
 static void send_when_due(struct call *c) {
     if (c->delay_ms > 0)
-        answer_later(c, c->delay_ms, send_now);
+        stub_answer_later(c, c->delay_ms, send_now);
     else
         send_now(c);
 }
@@ -140,39 +140,39 @@ static void send_when_due(struct call *c) {
 /* ---- what ---- */
 
 static bool wants_close(const struct call *c) {
-    const char *connection = call_header(c, "Connection");
+    const char *connection = stub_call_header(c, "Connection");
     if (connection && strcasestr(connection, "close"))
         return true;
     return c->http_minor == 0 && !(connection && strcasestr(connection, "keep-alive"));
 }
 
 /* Node answers HTTP/1.0 with HTTP/1.1 and says what becomes of the connection. */
-void answer_connection_headers(struct call *c, bool advertise) {
+void stub_answer_connection_headers(struct call *c, bool advertise) {
     char date[CLOCK_HTTP_SIZE];
     clock_http(date, clock_wall_ms());
-    answer_header(c, "Date", date);
+    stub_answer_header(c, "Date", date);
     c->request->minor = 1;
     if (wants_close(c)) {
-        answer_header(c, "Connection", "close");
+        stub_answer_header(c, "Connection", "close");
         return;
     }
-    answer_header(c, "Connection", "keep-alive");
+    stub_answer_header(c, "Connection", "keep-alive");
     if (advertise)
-        answer_header(c, "Keep-Alive", "timeout=5");
+        stub_answer_header(c, "Keep-Alive", "timeout=5");
 }
 
-void answer_common_headers(struct call *c) {
-    answer_header(c, "X-Powered-By", "Express");
-    answer_header(c, "x-correlation-id", c->correlation);
+void stub_answer_common_headers(struct call *c) {
+    stub_answer_header(c, "X-Powered-By", "Express");
+    stub_answer_header(c, "x-correlation-id", c->correlation);
 }
 
 static void answer_length(struct call *c) {
     char digits[24];
     snprintf(digits, sizeof digits, "%zu", c->answer.len);
-    answer_header(c, "Content-Length", digits);
+    stub_answer_header(c, "Content-Length", digits);
 }
 
-void answer_etag(struct call *c, char out[STUB_ETAG_SIZE]) {
+void stub_answer_etag(struct call *c, char out[STUB_ETAG_SIZE]) {
     unsigned char digest[EVP_MAX_MD_SIZE];
     char base64[32];
     EVP_Digest(c->answer.ptr ? c->answer.ptr : "", c->answer.len, digest, NULL, EVP_sha1(), NULL);
@@ -181,36 +181,36 @@ void answer_etag(struct call *c, char out[STUB_ETAG_SIZE]) {
 }
 
 static bool is_fresh(const struct call *c, const char *etag) {
-    const char *known = call_header(c, "If-None-Match");
+    const char *known = stub_call_header(c, "If-None-Match");
     bool reads = strcmp(c->method, "GET") == 0 || strcmp(c->method, "HEAD") == 0;
     return reads && c->status == 200 && known && strstr(known, etag);
 }
 
-void answer_json(struct call *c, int status) {
+void stub_answer_json(struct call *c, int status) {
     char etag[STUB_ETAG_SIZE];
     invariant(!c->answer.overflow);
     c->status = status;
-    answer_etag(c, etag);
-    answer_common_headers(c);
+    stub_answer_etag(c, etag);
+    stub_answer_common_headers(c);
     if (is_fresh(c, etag)) {
         c->status = 304;
-        answer_header(c, "ETag", etag);
+        stub_answer_header(c, "ETag", etag);
     } else {
-        answer_header(c, "Content-Type", "application/json; charset=utf-8");
+        stub_answer_header(c, "Content-Type", "application/json; charset=utf-8");
         answer_length(c);
-        answer_header(c, "ETag", etag);
+        stub_answer_header(c, "ETag", etag);
     }
-    answer_connection_headers(c, true);
+    stub_answer_connection_headers(c, true);
     send_when_due(c);
 }
 
-void answer_text(struct call *c, int status, const char *body) {
+void stub_answer_text(struct call *c, int status, const char *body) {
     str_clear(&c->answer);
     str_add(&c->answer, span_of(body));
-    answer_json(c, status);
+    stub_answer_json(c, status);
 }
 
-void answer_error(struct call *c, int status, const char *message, const char *const *errors) {
+void stub_answer_error(struct call *c, int status, const char *message, const char *const *errors) {
     char now[CLOCK_ISO_SIZE];
     struct str *s = &c->answer;
     clock_iso(now, clock_wall_ms());
@@ -228,23 +228,23 @@ void answer_error(struct call *c, int status, const char *message, const char *c
     if (errors && errors[0])
         STR_ADD(s, "]");
     STR_ADD(s, "}");
-    answer_json(c, status);
+    stub_answer_json(c, status);
 }
 
-void answer_made(struct call *c, int status, bool with_length, bool advertise) {
+void stub_answer_made(struct call *c, int status, bool with_length, bool advertise) {
     c->status = status;
     if (with_length)
         answer_length(c);
-    answer_connection_headers(c, advertise);
+    stub_answer_connection_headers(c, advertise);
     send_when_due(c);
 }
 
-void answer_bad_host(struct call *c) {
+void stub_answer_bad_host(struct call *c) {
     char date[CLOCK_HTTP_SIZE];
     clock_http(date, clock_wall_ms());
-    answer_header(c, "Connection", "close");
-    answer_header(c, "Date", date);
-    answer_header(c, "Content-Length", "0");
+    stub_answer_header(c, "Connection", "close");
+    stub_answer_header(c, "Date", date);
+    stub_answer_header(c, "Content-Length", "0");
     c->status = 400;
     send_when_due(c);
 }

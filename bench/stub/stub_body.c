@@ -70,7 +70,7 @@ static void complain(struct call *c, struct span body, const json_error_t *error
         snprintf(message, sizeof message,
                  "Expected ',' or '}' after property value in JSON at position %d",
                  error->position);
-    answer_error(c, 400, message, NULL);
+    stub_answer_error(c, 400, message, NULL);
 }
 
 static bool parse_json(struct call *c, struct span body) {
@@ -115,7 +115,7 @@ static bool parse_plain(struct call *c, const char *type, struct span body) {
     if (!is_json && !is_form)
         return true;
     if (!charset_is_utf8(type) || body.len > STUB_JSON_MAX) {
-        answer_error(c, 500, "Internal server error", NULL);
+        stub_answer_error(c, 500, "Internal server error", NULL);
         return false;
     }
     if (is_json)
@@ -124,9 +124,9 @@ static bool parse_plain(struct call *c, const char *type, struct span body) {
     return true;
 }
 
-bool body_parse(struct call *c) {
-    const char *type = call_header(c, "Content-Type");
-    const char *coding = call_header(c, "Content-Encoding");
+bool stub_body_parse(struct call *c) {
+    const char *type = stub_call_header(c, "Content-Type");
+    const char *coding = stub_call_header(c, "Content-Encoding");
     struct str plain;
     c->json = json_object();
     if (!type || c->body.len == 0)
@@ -136,7 +136,7 @@ bool body_parse(struct call *c) {
     str_init(&plain, STUB_BODY_MAX);
     bool fine = strcasecmp(coding, "gzip") == 0 && gunzip_stored(c->body, &plain);
     if (!fine)
-        answer_error(c, 400, "incorrect header check", NULL);
+        stub_answer_error(c, 400, "incorrect header check", NULL);
     else
         fine = parse_plain(c, type, str_span(&plain));
     str_release(&plain);

@@ -101,15 +101,15 @@ static void on_wake(evutil_socket_t fd, short what, void *arg) {
         c->at_work = false;
         c->watched = false;
         if (c->cancelled)
-            call_free(c);
+            stub_call_free(c);
         else
             job->done(c);
         free(job);
     }
 }
 
-void burners_submit(struct burners *b, struct call *c, int64_t cost_ms,
-                    void (*done)(struct call *)) {
+void stub_burners_submit(struct burners *b, struct call *c, int64_t cost_ms,
+                         void (*done)(struct call *)) {
     struct job *job = must_zalloc(sizeof *job);
     *job = (struct job){.call = c, .cost_ms = cost_ms, .done = done};
     c->at_work = true;
@@ -135,7 +135,7 @@ static void start_threads(struct burners *b) {
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-struct burners *burners_new(struct event_base *base) {
+struct burners *stub_burners_new(struct event_base *base) {
     struct burners *b = must_zalloc(sizeof *b);
     pthread_mutex_init(&b->lock, NULL);
     pthread_cond_init(&b->wanted, NULL);
@@ -147,7 +147,7 @@ struct burners *burners_new(struct event_base *base) {
         start_threads(b);
     if (b->threads > 0)
         return b;
-    burners_free(b);
+    stub_burners_free(b);
     return NULL;
 }
 
@@ -155,12 +155,12 @@ static void release_jobs(struct list *jobs) {
     list_each_safe (at, jobs) {
         struct job *job = container_of(at, struct job, link);
         job->call->at_work = false;
-        call_free(job->call);
+        stub_call_free(job->call);
         free(job);
     }
 }
 
-void burners_free(struct burners *b) {
+void stub_burners_free(struct burners *b) {
     pthread_mutex_lock(&b->lock);
     b->stopping = true;
     pthread_cond_broadcast(&b->wanted);

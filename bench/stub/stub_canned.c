@@ -131,7 +131,7 @@ static void load_one(struct recordings *all, const char *dir, const char *name) 
         free(r->text);
 }
 
-struct recordings *recordings_load(const char *dir, const char **why) {
+struct recordings *stub_recordings_load(const char *dir, const char **why) {
     struct recordings *all = must_zalloc(sizeof *all);
     struct dirent **entries = NULL;
     int found = scandir(dir, &entries, is_recording, by_name);
@@ -143,11 +143,11 @@ struct recordings *recordings_load(const char *dir, const char **why) {
     if (all->count > 0)
         return all;
     *why = "no recordings in the transcripts directory";
-    recordings_free(all);
+    stub_recordings_free(all);
     return NULL;
 }
 
-void recordings_free(struct recordings *all) {
+void stub_recordings_free(struct recordings *all) {
     for (size_t i = 0; i < all->count; i++)
         free(all->at[i].text);
     free(all);
@@ -183,9 +183,9 @@ static int likeness(const struct recording *r, const struct call *c) {
         char name[128];
         snprintf(name, sizeof name, "%.*s", SPAN_ARG(h->name));
         if (header_tells(h->name))
-            score += header_alike(h, call_header(c, name)) ? HEADER_WEIGHT : -HEADER_WEIGHT;
+            score += header_alike(h, stub_call_header(c, name)) ? HEADER_WEIGHT : -HEADER_WEIGHT;
     }
-    if (call_header(c, "Authorization") && !header_of(&r->request, SPAN("Authorization")).ptr)
+    if (stub_call_header(c, "Authorization") && !header_of(&r->request, SPAN("Authorization")).ptr)
         score -= 1;
     return score;
 }
@@ -247,13 +247,13 @@ static void add_recorded_header(struct call *c, const struct header *h, bool bod
     char name[128], value[1024], etag[STUB_ETAG_SIZE];
     snprintf(name, sizeof name, "%.*s", SPAN_ARG(h->name));
     snprintf(value, sizeof value, "%.*s", SPAN_ARG(h->value));
-    answer_etag(c, etag);
+    stub_answer_etag(c, etag);
     if (span_equal_nocase(h->name, SPAN("x-correlation-id")))
-        answer_header(c, name, c->correlation);
+        stub_answer_header(c, name, c->correlation);
     else if (span_equal_nocase(h->name, SPAN("ETag")) && body_changed)
-        answer_header(c, name, etag);
+        stub_answer_header(c, name, etag);
     else if (!is_made_fresh(c, h->name))
-        answer_header(c, name, value);
+        stub_answer_header(c, name, value);
 }
 
 /* A recorded chunked body holds its chunks; those seen are a single one. */
@@ -274,17 +274,17 @@ static void replay(struct call *c, const struct recording *r) {
     for (size_t i = 0; i < m->count; i++)
         add_recorded_header(c, &m->headers[i], changed);
     c->chunked = header_of(m, SPAN("Transfer-Encoding")).ptr != NULL;
-    answer_made(c, r->status, !c->chunked && !is_head(c),
-                header_of(m, SPAN("Keep-Alive")).ptr != NULL);
+    stub_answer_made(c, r->status, !c->chunked && !is_head(c),
+                     header_of(m, SPAN("Keep-Alive")).ptr != NULL);
 }
 
-bool recordings_handle(struct call *c) {
+bool stub_recordings_handle(struct call *c) {
     const struct recording *r = c->stub->recordings ? choose(c->stub->recordings, c) : NULL;
     if (!r)
         return false;
     stub_count(c->stub, others);
     if (r->status == 0)
-        answer_close(c, false);
+        stub_answer_close(c, false);
     else
         replay(c, r);
     return true;

@@ -73,8 +73,8 @@ static json_t *requests_json(struct stub *stub, const char *uri) {
         return json_array();
     const char *since = evhttp_find_header(&query, "since");
     const char *limit = evhttp_find_header(&query, "limit");
-    json_t *json = log_since(stub->log, since ? strtoull(since, NULL, 10) : 0,
-                             limit ? strtoull(limit, NULL, 10) : LIMIT);
+    json_t *json = stub_log_since(stub->log, since ? strtoull(since, NULL, 10) : 0,
+                                  limit ? strtoull(limit, NULL, 10) : LIMIT);
     evhttp_clear_headers(&query);
     return json;
 }
@@ -134,14 +134,14 @@ static void set_all(struct stub *stub, struct evhttp_request *request) {
 static void reset(struct stub *stub) {
     set_outage(stub, STUB_UP);
     stub->set = stub->initial;
-    agents_reset(stub->agents);
-    log_clear(stub->log);
+    stub_agents_reset(stub->agents);
+    stub_log_clear(stub->log);
 #define X(name) atomic_store_explicit(&stub->counts.name, 0, memory_order_relaxed);
     STUB_COUNT_ROWS(X)
 #undef X
 }
 
-void control_handle(struct evhttp_request *request, void *arg) {
+void stub_control_handle(struct evhttp_request *request, void *arg) {
     struct stub *stub = arg;
     const char *uri = evhttp_request_get_uri(request);
     bool writes = evhttp_request_get_command(request) == EVHTTP_REQ_POST;

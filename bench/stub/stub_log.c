@@ -29,7 +29,7 @@ struct request_log {
     struct entry at[LOG_ENTRIES];
 };
 
-struct request_log *log_new(void) {
+struct request_log *stub_log_new(void) {
     struct request_log *log = must_zalloc(sizeof *log);
     log->next = log->first = 1;
     return log;
@@ -48,18 +48,18 @@ static void entry_release(struct entry *e) {
 }
 
 /* Sequence numbers go on, so that nobody mistakes new entries for old ones. */
-void log_clear(struct request_log *log) {
+void stub_log_clear(struct request_log *log) {
     for (uint64_t seq = log->first; seq < log->next; seq++)
         entry_release(entry_at(log, seq));
     log->first = log->next;
 }
 
-void log_free(struct request_log *log) {
-    log_clear(log);
+void stub_log_free(struct request_log *log) {
+    stub_log_clear(log);
     free(log);
 }
 
-uint64_t log_add(struct request_log *log, const struct call *c, const char *authorization) {
+uint64_t stub_log_add(struct request_log *log, const struct call *c, const char *authorization) {
     size_t body = c->body.len < LOG_TEXT_MAX ? c->body.len : LOG_TEXT_MAX;
     if (log->next - log->first == LOG_ENTRIES)
         entry_release(entry_at(log, log->first++));
@@ -72,23 +72,23 @@ uint64_t log_add(struct request_log *log, const struct call *c, const char *auth
     e->body_len = c->body.len;
     e->correlation = must_strdup(c->correlation);
     if (authorization)
-        token_fingerprint(authorization, e->fingerprint);
+        stub_token_fingerprint(authorization, e->fingerprint);
     return seq;
 }
 
-void log_client_gone(struct request_log *log, uint64_t seq) {
+void stub_log_client_gone(struct request_log *log, uint64_t seq) {
     struct entry *e = entry_at(log, seq);
     if (e)
         e->client_gone = true;
 }
 
-void log_agent(struct request_log *log, uint64_t seq, const char *id) {
+void stub_log_agent(struct request_log *log, uint64_t seq, const char *id) {
     struct entry *e = entry_at(log, seq);
     if (e)
         snprintf(e->agent, sizeof e->agent, "%s", id);
 }
 
-void log_status(struct request_log *log, uint64_t seq, int status) {
+void stub_log_status(struct request_log *log, uint64_t seq, int status) {
     struct entry *e = entry_at(log, seq);
     if (e)
         e->status = status;
@@ -113,7 +113,7 @@ static json_t *entry_json(const struct entry *e, uint64_t seq) {
                      e->status, "client_gone", e->client_gone);
 }
 
-json_t *log_since(const struct request_log *log, uint64_t since, uint64_t limit) {
+json_t *stub_log_since(const struct request_log *log, uint64_t since, uint64_t limit) {
     json_t *out = json_array();
     uint64_t seq = since + 1 > log->first ? since + 1 : log->first;
     for (; seq < log->next && json_array_size(out) < limit; seq++)

@@ -107,39 +107,39 @@ int stub_segments(struct span path, struct span *out, int max);
 /* ---- stub_answer.c: answers ---- */
 /* Every answer ends the call's handling: the call may be gone when these return. */
 /* c->answer as JSON, with the controller's headers; 304 if the client knows its ETag. */
-void answer_json(struct call *c, int status);
-void answer_text(struct call *c, int status, const char *body);
+void stub_answer_json(struct call *c, int status);
+void stub_answer_text(struct call *c, int status, const char *body);
 /* The controller's error body; `errors` (may be NULL) ends with NULL. */
-void answer_error(struct call *c, int status, const char *message, const char *const *errors);
+void stub_answer_error(struct call *c, int status, const char *message, const char *const *errors);
 /* c->answer under headers that were added already, plus length, date and connection handling. */
-void answer_made(struct call *c, int status, bool with_length, bool advertise);
+void stub_answer_made(struct call *c, int status, bool with_length, bool advertise);
 /* Closes without an answer, in the next turn. */
-void answer_close(struct call *c, bool reset);
+void stub_answer_close(struct call *c, bool reset);
 /* Never answers. */
-void answer_never(struct call *c);
-void answer_later(struct call *c, int64_t delay_ms, void (*later)(struct call *));
+void stub_answer_never(struct call *c);
+void stub_answer_later(struct call *c, int64_t delay_ms, void (*later)(struct call *));
 /* Parts of answers. */
-void answer_header(struct call *c, const char *name, const char *value);
-void answer_common_headers(struct call *c);
+void stub_answer_header(struct call *c, const char *name, const char *value);
+void stub_answer_common_headers(struct call *c);
 /* `advertise`: with Keep-Alive, as Node does unless the application set Connection itself. */
-void answer_connection_headers(struct call *c, bool advertise);
+void stub_answer_connection_headers(struct call *c, bool advertise);
 /* W/"<hex length>-<sha1>" of c->answer, as Express makes it. */
-void answer_etag(struct call *c, char out[STUB_ETAG_SIZE]);
+void stub_answer_etag(struct call *c, char out[STUB_ETAG_SIZE]);
 /* As Node answers a request without Host. */
-void answer_bad_host(struct call *c);
+void stub_answer_bad_host(struct call *c);
 /* Frees it, or leaves that to the burning thread that holds it. */
-void call_free(struct call *c);
+void stub_call_free(struct call *c);
 /* Closes its connection and frees it. */
-void call_drop(struct call *c);
+void stub_call_drop(struct call *c);
 /* Has the client closed its side? Looks, takes nothing. */
-bool call_client_left(const struct call *c);
+bool stub_call_client_left(const struct call *c);
 /* The client was seen to have gone: counted and logged once. */
-void call_note_gone(struct call *c);
-const char *call_header(const struct call *c, const char *name);
+void stub_call_note_gone(struct call *c);
+const char *stub_call_header(const struct call *c, const char *name);
 
 /* ---- stub_body.c: Express' body parser and V8's complaints ---- */
 /* Parses the body into c->json; false when it answered instead. */
-bool body_parse(struct call *c);
+bool stub_body_parse(struct call *c);
 
 /* ---- stub_token.c ---- */
 struct claims {
@@ -149,46 +149,46 @@ struct claims {
     json_t *all; /* release with json_decref */
 };
 enum token_answer { TOKEN_OK, TOKEN_UNAUTHORIZED, TOKEN_PAYLOAD_INVALID };
-enum token_answer token_check(const struct stub *stub, const char *authorization, int64_t now_s,
-                              struct claims *out);
+enum token_answer stub_token_check(const struct stub *stub, const char *authorization,
+                                   int64_t now_s, struct claims *out);
 /* Adds a token over these claims, HS256. */
-void token_sign(const struct stub *stub, struct span claims, struct str *out);
+void stub_token_sign(const struct stub *stub, struct span claims, struct str *out);
 /* The first 8 hex digits of the SHA-256 of `text`. */
-void token_fingerprint(const char *text, char out[9]);
+void stub_token_fingerprint(const char *text, char out[9]);
 
 /* ---- stub_agents.c ---- */
-struct agents *agents_new(int count);
-void agents_free(struct agents *agents);
-void agents_reset(struct agents *agents);
+struct agents *stub_agents_new(int count);
+void stub_agents_free(struct agents *agents);
+void stub_agents_reset(struct agents *agents);
 /* Answers if the path is one of the agent API's; false when it is not. */
-bool agents_handle(struct call *c);
+bool stub_agents_handle(struct call *c);
 
 /* ---- stub_burn.c: CPU as bcrypt burns it, off the loop as Node's thread pool does ---- */
-struct burners *burners_new(struct event_base *base);
+struct burners *stub_burners_new(struct event_base *base);
 /* Waits for what is being burnt; what is queued is dropped. */
-void burners_free(struct burners *burners);
+void stub_burners_free(struct burners *burners);
 /* Burns, then calls done(c) in the stub's thread, unless c was cancelled: then frees it. */
-void burners_submit(struct burners *burners, struct call *c, int64_t cost_ms,
-                    void (*done)(struct call *));
+void stub_burners_submit(struct burners *burners, struct call *c, int64_t cost_ms,
+                         void (*done)(struct call *));
 
 /* ---- stub_canned.c ---- */
 /* NULL and *why when the directory cannot be read or holds nothing. */
-struct recordings *recordings_load(const char *dir, const char **why);
-void recordings_free(struct recordings *recordings);
-bool recordings_handle(struct call *c);
+struct recordings *stub_recordings_load(const char *dir, const char **why);
+void stub_recordings_free(struct recordings *recordings);
+bool stub_recordings_handle(struct call *c);
 
 /* ---- stub_streams.c: /__stub/ and /socket.io/ ---- */
-bool streams_handle(struct call *c);
+bool stub_streams_handle(struct call *c);
 
 /* ---- stub_log.c ---- */
-struct request_log *log_new(void);
-void log_free(struct request_log *log);
-void log_clear(struct request_log *log);
-uint64_t log_add(struct request_log *log, const struct call *c, const char *authorization);
-void log_client_gone(struct request_log *log, uint64_t seq);
-void log_agent(struct request_log *log, uint64_t seq, const char *id);
-void log_status(struct request_log *log, uint64_t seq, int status);
-json_t *log_since(const struct request_log *log, uint64_t since, uint64_t limit);
+struct request_log *stub_log_new(void);
+void stub_log_free(struct request_log *log);
+void stub_log_clear(struct request_log *log);
+uint64_t stub_log_add(struct request_log *log, const struct call *c, const char *authorization);
+void stub_log_client_gone(struct request_log *log, uint64_t seq);
+void stub_log_agent(struct request_log *log, uint64_t seq, const char *id);
+void stub_log_status(struct request_log *log, uint64_t seq, int status);
+json_t *stub_log_since(const struct request_log *log, uint64_t since, uint64_t limit);
 
 /* ---- stub_control.c ---- */
-void control_handle(struct evhttp_request *request, void *stub);
+void stub_control_handle(struct evhttp_request *request, void *stub);

@@ -44,9 +44,9 @@ static void on_stream_closed(struct evhttp_connection *connection, void *arg) {
     struct call *c = arg;
     struct evhttp_request *request = c->request;
     (void)connection;
-    call_note_gone(c);
+    stub_call_note_gone(c);
     c->connection = NULL;
-    call_free(c);
+    stub_call_free(c);
     if (!evhttp_request_get_connection(request))
         evhttp_send_reply_end(request);
 }
@@ -54,12 +54,12 @@ static void on_stream_closed(struct evhttp_connection *connection, void *arg) {
 static void stream_start(struct call *c, const char *type, bool with_length) {
     char length[24];
     snprintf(length, sizeof length, "%lld", (long long)c->left);
-    answer_common_headers(c);
-    answer_header(c, "Content-Type", type);
+    stub_answer_common_headers(c);
+    stub_answer_header(c, "Content-Type", type);
     if (with_length)
-        answer_header(c, "Content-Length", length);
-    answer_connection_headers(c, true);
-    log_status(c->stub->log, c->seq, 200);
+        stub_answer_header(c, "Content-Length", length);
+    stub_answer_connection_headers(c, true);
+    stub_log_status(c->stub->log, c->seq, 200);
     evhttp_connection_set_timeout(c->connection, STUB_STREAM_S);
     evhttp_connection_set_closecb(c->connection, on_stream_closed, c);
     evhttp_send_reply_start(c->request, 200, "OK");
@@ -68,7 +68,7 @@ static void stream_start(struct call *c, const char *type, bool with_length) {
 static void stream_end(struct call *c) {
     struct evhttp_request *request = c->request;
     evhttp_connection_set_timeout(c->connection, STUB_IDLE_S);
-    call_free(c);
+    stub_call_free(c);
     evhttp_send_reply_end(request);
 }
 
@@ -93,7 +93,7 @@ static void send_event(struct call *c) {
     }
     snprintf(event, sizeof event, "data: event %lld\n\n", (long long)c->sent++);
     send_text(c, event);
-    answer_later(c, c->gap_ms, send_event);
+    stub_answer_later(c, c->gap_ms, send_event);
 }
 
 static void on_sse(struct call *c) {
@@ -149,7 +149,7 @@ static void on_bytes(struct call *c) {
 
 static void cut_now(struct evhttp_connection *connection, void *arg) {
     (void)connection;
-    call_drop(arg);
+    stub_call_drop(arg);
 }
 
 static void cut_when_sent(struct call *c) {
@@ -169,15 +169,15 @@ static void on_cut(struct call *c) {
 
 static void on_slow(struct call *c) {
     c->delay_ms = parameter(c, "ms", 1000);
-    answer_text(c, 200, "{\"slow\":true}");
+    stub_answer_text(c, 200, "{\"slow\":true}");
 }
 
 static void on_reset(struct call *c) {
-    answer_close(c, true);
+    stub_answer_close(c, true);
 }
 
 static void on_status(struct call *c) {
-    answer_text(c, (int)parameter(c, "code", 200), "{\"status\":true}");
+    stub_answer_text(c, (int)parameter(c, "code", 200), "{\"status\":true}");
 }
 
 static void add_headers(struct str *s, const struct call *c) {
@@ -208,7 +208,7 @@ static void on_echo(struct call *c) {
     body.len = body.len < ECHO_BODY_MAX ? body.len : ECHO_BODY_MAX;
     str_add_json(s, body);
     STR_ADD(s, "}");
-    answer_json(c, 200);
+    stub_answer_json(c, 200);
 }
 
 /* ---- websockets ---- */
@@ -216,7 +216,7 @@ static void on_echo(struct call *c) {
 static void on_socket_event(struct bufferevent *bev, short what, void *arg) {
     (void)bev;
     if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT))
-        call_drop(arg);
+        stub_call_drop(arg);
 }
 
 static void on_socket_bytes(struct bufferevent *bev, void *arg) {
@@ -241,7 +241,7 @@ static void write_opening(struct call *c, struct bufferevent *bev, const char *k
                        "0{\"sid\":\"%.20s\",\"upgrades\":[],\"pingInterval\":25000,"
                        "\"pingTimeout\":20000,\"maxPayload\":1000000}",
                        id);
-    log_status(c->stub->log, c->seq, 101);
+    stub_log_status(c->stub->log, c->seq, 101);
     evbuffer_add_printf(out,
                         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                         "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n"
@@ -279,14 +279,14 @@ static const struct {
 };
 
 static bool is_websocket(const struct call *c) {
-    const char *upgrade = call_header(c, "Upgrade");
+    const char *upgrade = stub_call_header(c, "Upgrade");
     return upgrade && strcasecmp(upgrade, "websocket") == 0 &&
-           span_equal(c->path, SPAN("/socket.io/")) && call_header(c, "Sec-WebSocket-Key");
+           span_equal(c->path, SPAN("/socket.io/")) && stub_call_header(c, "Sec-WebSocket-Key");
 }
 
-bool streams_handle(struct call *c) {
+bool stub_streams_handle(struct call *c) {
     if (is_websocket(c)) {
-        on_websocket(c, call_header(c, "Sec-WebSocket-Key"));
+        on_websocket(c, stub_call_header(c, "Sec-WebSocket-Key"));
         return true;
     }
     for (size_t i = 0; i < sizeof routes / sizeof *routes; i++)

@@ -37,7 +37,7 @@ static int base64url_decode(struct span in, unsigned char *out, size_t size) {
 
 /* ---- signing ---- */
 
-void token_sign(const struct stub *stub, struct span claims, struct str *out) {
+void stub_token_sign(const struct stub *stub, struct span claims, struct str *out) {
     static const char head[] = "{\"alg\":\"HS256\",\"typ\":\"JWT\"}";
     unsigned char mac[EVP_MAX_MD_SIZE];
     unsigned int mac_len = 0;
@@ -131,8 +131,8 @@ static void copy_claim(const json_t *claims, const char *name, char out[65]) {
     snprintf(out, 65, "%s", value ? value : "");
 }
 
-enum token_answer token_check(const struct stub *stub, const char *authorization, int64_t now_s,
-                              struct claims *out) {
+enum token_answer stub_token_check(const struct stub *stub, const char *authorization,
+                                   int64_t now_s, struct claims *out) {
     struct span token, parts[3];
     *out = (struct claims){.all = NULL};
     if (!bearer_token(authorization, &token) || !split_token(token, parts) ||
@@ -147,7 +147,7 @@ enum token_answer token_check(const struct stub *stub, const char *authorization
     return out->sub[0] ? TOKEN_OK : TOKEN_PAYLOAD_INVALID;
 }
 
-void token_fingerprint(const char *text, char out[9]) {
+void stub_token_fingerprint(const char *text, char out[9]) {
     unsigned char digest[EVP_MAX_MD_SIZE];
     EVP_Digest(text, strlen(text), digest, NULL, EVP_sha256(), NULL);
     snprintf(out, 9, "%02x%02x%02x%02x", digest[0], digest[1], digest[2], digest[3]);
