@@ -117,7 +117,15 @@ Test(str, reserved_room_counts_only_when_grown) {
     str_grow(&s, 3);
     expect_text(&s, "012");
     cr_expect_null(str_reserve(&s, 8));
-    cr_expect_null(str_reserve(&s, SIZE_MAX)); /* no wrap-around */
+    str_release(&s);
+}
+
+Test(str, asking_for_more_than_there_is_memory_does_not_wrap_around) {
+    struct str s;
+    str_init(&s, 10);
+    str_add(&s, SPAN("abc"));
+    cr_expect_null(str_reserve(&s, SIZE_MAX));
+    cr_expect(s.overflow);
     str_release(&s);
 }
 
