@@ -1,4 +1,5 @@
-/* The two clocks and their spellings. Only io, serve and app read a clock; rules are told the time. */
+/* The two clocks and their spellings. Only io, serve and app read a clock; rules are told the time.
+ */
 #pragma once
 
 #include <stdint.h>

@@ -8,7 +8,8 @@ struct list {
     struct list *next, *prev;
 };
 
-#define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
+#define container_of(pointer, type, member)                                                        \
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 static inline void list_init(struct list *l) {
     l->next = l->prev = l;
@@ -39,8 +40,7 @@ static inline void list_remove(struct list *l) {
     list_init(l);
 }
 
-#define list_each(at, head)                                                                        \
-    for (struct list *at = (head)->next; at != (head); at = at->next)
+#define list_each(at, head) for (struct list *at = (head)->next; at != (head); at = at->next)
 /* The element at `at` may be removed. */
 #define list_each_safe(at, head)                                                                   \
     for (struct list *at = (head)->next, *at##_next = at->next; at != (head);                      \

@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
-#include <strings.h>
 
 struct span {
     const char *ptr;
@@ -27,7 +26,14 @@ static inline bool span_equal(struct span a, struct span b) {
 
 /* ASCII case only: field names, schemes, path segments. */
 static inline bool span_equal_nocase(struct span a, struct span b) {
-    return a.len == b.len && (a.len == 0 || strncasecmp(a.ptr, b.ptr, a.len) == 0);
+    if (a.len != b.len)
+        return false;
+    for (size_t i = 0; i < a.len; i++) {
+        unsigned char x = (unsigned char)a.ptr[i], y = (unsigned char)b.ptr[i];
+        if (x != y && ((x | 0x20) != (y | 0x20) || (x | 0x20) < 'a' || (x | 0x20) > 'z'))
+            return false;
+    }
+    return true;
 }
 
 static inline bool span_starts(struct span s, struct span prefix) {

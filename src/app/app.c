@@ -1,0 +1,358 @@
+#include "app/app.h"
+
+#include "app/demo.h"
+#include "app/page.h"
+#include "app/setup.h"
+#include "app/worker.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "base/panic.h"
+#include "base/random.h"
+#include "io/listener.h"
+
+#include <event2/event.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+enum {
+    LOOK_MS = 20,
+    MAX_AGENTS = 1000000,
+    BODIES_MAX = 64 << 20, /* bytes in bodies still being received */
+    LOG_WAIT_MS = 1000,
+};
+
+struct app {
+    struct setup setup;
+    struct shared shared;
+    struct loop loop; /* the main thread's: signals and the health port */
+    struct operator_port *health;
+    struct page_state pages;
+    struct worker **workers;
+    struct event term, interrupt, hangup;
+    struct timer drain_start, look;
+    int64_t give_up_ms; /* monotonic; 0: not draining */
+    bool gave_up;
+    int port;
+};
+
+/* ---- before the first thread ---- */
+
+/* What the cgroup lets us use, in whole processors; 0: no limit. (cgroup v2's cpu.max: "quota
+ * period" in microseconds, or "max period".) */
+static int cgroup_processors(void) {
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
+    char line[64];
+    if (!f)
+        return 0;
+    bool read = fgets(line, sizeof line, f) != NULL;
+    (void)fclose(f);
+    char *rest;
+    long quota = read ? strtol(line, &rest, 10) : 0;
+    long period = quota > 0 ? strtol(rest, NULL, 10) : 0;
+    return period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+static size_t count_workers(const struct config *config) {
+    cpu_set_t set;
+    if (config->workers > 0)
+        return (size_t)config->workers;
+    int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    int limit = cgroup_processors();
+    if (limit > 0 && limit < count)
+        count = limit;
+    enum { WORKERS_MAX = 64 };
+    return count < 1 ? 1 : count > WORKERS_MAX ? WORKERS_MAX : (size_t)count;
+}
+
+/* A connection needs a descriptor, and so may its call to the controller. */
+static void raise_descriptors(const struct config *config) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if ((int64_t)limit.rlim_cur < config->listen.max_connections)
+        log_warn("fewer descriptors than listen.max_connections: raise the limit of open files",
+                 F_INT("descriptors", (int64_t)limit.rlim_cur),
+                 F_INT("max_connections", config->listen.max_connections));
+}
+
+static void log_warnings(struct span lines) {
+    while (lines.len > 0) {
+        const char *end = memchr(lines.ptr, '\n', lines.len);
+        size_t len = end ? (size_t)(end - lines.ptr) : lines.len;
+        log_warn("configuration", F_SPAN("detail", ((struct span){lines.ptr, len})));
+        lines = span_from(lines, len + 1);
+    }
+}
+
+static void make_grant_key(const struct config *config, struct grant_key *out) {
+    const struct config_secret *key = &config->connect_cache.key;
+    const struct config_secret *source = key->bytes ? key : &config->jwt.secret;
+    grant_key_derive((struct span){source->bytes, source->len}, out);
+}
+
+static void make_shared(struct app *app) {
+    const struct config *config = app->setup.config;
+    struct shared *shared = &app->shared;
+    uint8_t hash_key[16];
+    random_fill(hash_key, sizeof hash_key);
+    shared->config = config;
+    make_grant_key(config, &shared->grant_key);
+    shared->agents = agents_new((size_t)config->connect_cache.memory, MAX_AGENTS, hash_key);
+    shared->limits.max_connections = config->listen.max_connections;
+    shared->limits.max_body_buffered = BODIES_MAX;
+    (void)snprintf(shared->upstream_authority, sizeof shared->upstream_authority, "%s",
+                   app->setup.upstream_authority);
+    shared->worker_count = count_workers(config);
+    shared->mailbox = must_zalloc(shared->worker_count * sizeof(struct mailbox *));
+}
+
+static int open_listener(const char *key, const char *address, int64_t port, bool first,
+                         int *bound_port) {
+    char why[256];
+    int fd = listener_socket(address, (int)port, first, bound_port, why);
+    if (fd < 0)
+        (void)fprintf(stderr, "%s: %s\n", key, why);
+    return fd;
+}
+
+static void log_listening(const char *name, const char *address, int port) {
+    log_info("listening", F_TEXT("name", name), F_TEXT("address", address), F_INT("port", port));
+}
+
+static bool open_health(struct app *app) {
+    const struct config *config = app->setup.config;
+    int port;
+    int fd = open_listener("health.port", config->health.address, config->health.port, true, &port);
+    if (fd < 0)
+        return false;
+    app->health = operator_new(&app->loop, fd, health_pages, &app->pages);
+    log_listening("health", config->health.address, port);
+    return true;
+}
+
+/* All sockets first, then the threads: a port in use ends the process before it has served. */
+static bool make_workers(struct app *app) {
+    const struct config *config = app->setup.config;
+    size_t count = app->shared.worker_count;
+    app->port = (int)config->listen.port;
+    app->workers = must_zalloc(count * sizeof(struct worker *));
+    for (size_t i = 0; i < count; i++) {
+        int fd =
+            open_listener("listen.port", config->listen.address, app->port, i == 0, &app->port);
+        if (fd < 0)
+            return false;
+        app->workers[i] = worker_new(&(struct worker_setup){.shared = &app->shared,
+                                                            .number = i,
+                                                            .listen_fd = fd,
+                                                            .tls = app->setup.tls,
+                                                            .upstream = app->setup.upstream});
+    }
+    return true;
+}
+
+/* ---- the end ---- */
+
+static void each_worker(struct app *app, void (*call)(struct worker *w)) {
+    for (size_t i = 0; i < app->shared.worker_count; i++)
+        if (app->workers && app->workers[i])
+            call(app->workers[i]);
+}
+
+static bool all_done(const struct app *app) {
+    for (size_t i = 0; i < app->shared.worker_count; i++)
+        if (!worker_is_done(app->workers[i]))
+            return false;
+    return true;
+}
+
+static void give_up(struct app *app, const char *why) {
+    log_warn(why, F_INT("connections", metric_read(METRIC_CONNECTIONS)),
+             F_INT("heartbeats_held", metric_read(METRIC_BEATS_HELD)));
+    app->gave_up = true;
+    each_worker(app, worker_stop);
+}
+
+static void on_look(void *arg) {
+    struct app *app = arg;
+    if (all_done(app)) {
+        loop_stop(&app->loop);
+        return;
+    }
+    if (!app->gave_up && clock_mono_ms() >= app->give_up_ms)
+        give_up(app, "drain.timeout is over, the rest is cut");
+    timer_start(&app->look, LOOK_MS);
+}
+
+static void on_drain_start(void *arg) {
+    struct app *app = arg;
+    each_worker(app, worker_drain);
+    timer_start(&app->look, LOOK_MS);
+}
+
+static void on_term(evutil_socket_t signal_number, short what, void *arg) {
+    (void)what;
+    struct app *app = arg;
+    const struct config *config = app->setup.config;
+    if (app->give_up_ms != 0) {
+        timer_start(&app->look, LOOK_MS);
+        give_up(app, "second signal, the rest is cut");
+        return;
+    }
+    log_info("draining", F_INT("signal", (int64_t)signal_number),
+             F_INT("timeout_s", config->drain.timeout_ms / 1000));
+    app->pages.draining = true;
+    app->give_up_ms = clock_mono_ms() + config->drain.delay_ms + config->drain.timeout_ms;
+    timer_start(&app->drain_start, config->drain.delay_ms);
+}
+
+static void on_hangup(evutil_socket_t signal_number, short what, void *arg) {
+    (void)signal_number;
+    (void)what;
+    (void)arg;
+    log_warn("HUP is ignored: this version reads its configuration at start only", F_NONE);
+}
+
+/* ---- the whole ---- */
+
+static void watch_signal(struct app *app, struct event *e, int number, event_callback_fn call) {
+    event_assign(e, app->loop.base, number, EV_SIGNAL | EV_PERSIST, call, app);
+    event_add(e, NULL);
+}
+
+static void begin(struct app *app) {
+    loop_init(&app->loop);
+    timer_init(&app->drain_start, &app->loop, on_drain_start, app);
+    timer_init(&app->look, &app->loop, on_look, app);
+    watch_signal(app, &app->term, SIGTERM, on_term);
+    watch_signal(app, &app->interrupt, SIGINT, on_term);
+    watch_signal(app, &app->hangup, SIGHUP, on_hangup);
+    signal(SIGPIPE, SIG_IGN);
+    make_shared(app);
+    app->pages.shared = &app->shared;
+}
+
+static void end(struct app *app) {
+    each_worker(app, worker_join);
+    each_worker(app, worker_close);
+    each_worker(app, worker_free);
+    operator_free(app->health);
+    event_del(&app->term);
+    event_del(&app->interrupt);
+    event_del(&app->hangup);
+    timer_stop(&app->look);
+    timer_stop(&app->drain_start);
+    loop_release(&app->loop);
+    agents_free(app->shared.agents);
+    free(app->shared.mailbox);
+    free(app->workers);
+}
+
+static int serve_until_term(struct app *app, const struct demo *demo) {
+    const struct config *config = app->setup.config;
+    log_start((enum log_level)config->log.level, (enum log_format)config->log.format);
+    log_info("starting", F_TEXT("version", GATEWAY_VERSION),
+             F_TEXT("upstream", app->setup.upstream_authority));
+    log_warnings(str_span(&app->setup.warnings));
+    raise_descriptors(config);
+    begin(app);
+    bool up = open_health(app) && make_workers(app);
+    if (up) {
+        each_worker(app, worker_start);
+        app->pages.started = true;
+        log_listening("data", config->listen.address, app->port);
+        if (demo)
+            demo_print_welcome(demo, config->tls.enabled, app->port);
+        loop_run(&app->loop);
+    }
+    int64_t held = metric_read(METRIC_BEATS_HELD);
+    end(app);
+    log_info("ended", F_INT("heartbeats_lost", held));
+    log_stop(LOG_WAIT_MS);
+    return up && held == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+static int run_demo(char *const *environ, const char *config_file) {
+    struct app app = {0};
+    const char *why = "";
+    struct demo *demo = demo_start(environ, &why);
+    if (!demo) {
+        (void)fprintf(stderr, "the demo cannot start: %s\n", why);
+        return EXIT_FAILURE;
+    }
+    int code = EXIT_CONFIG;
+    if (setup_read(&app.setup, config_file, demo_environ(demo))) {
+        code = serve_until_term(&app, demo);
+        demo_print_farewell(demo);
+    }
+    setup_release(&app.setup);
+    demo_stop(demo);
+    return code;
+}
+
+static int run_gateway(char *const *environ, const struct options *options) {
+    struct app app = {0};
+    int code = EXIT_CONFIG;
+    if (setup_read(&app.setup, options->config_file, environ)) {
+        code = EXIT_SUCCESS;
+        if (options->action == OPTIONS_RUN)
+            code = serve_until_term(&app, NULL);
+        else
+            (void)fprintf(stderr, "%.*sconfiguration is fine\n",
+                          SPAN_ARG(str_span(&app.setup.warnings)));
+    }
+    setup_release(&app.setup);
+    return code;
+}
+
+static int print_config(char *const *environ, const char *config_file) {
+    struct setup setup;
+    enum { PRINT_MAX = 65536 };
+    int code = EXIT_CONFIG;
+    if (setup_read(&setup, config_file, environ)) {
+        struct str out;
+        str_init(&out, PRINT_MAX);
+        config_print(setup.config, &out);
+        printf("%.*s", SPAN_ARG(str_span(&out)));
+        str_release(&out);
+        code = EXIT_SUCCESS;
+    }
+    setup_release(&setup);
+    return code;
+}
+
+static int describe_config(void) {
+    struct str out;
+    enum { DESCRIBE_MAX = 262144 };
+    str_init(&out, DESCRIBE_MAX);
+    config_describe(&out);
+    printf("%.*s", SPAN_ARG(str_span(&out)));
+    str_release(&out);
+    return EXIT_SUCCESS;
+}
+
+int app_run(const struct options *options, char *const *environ) {
+    switch (options->action) {
+    case OPTIONS_HELP:
+        options_print_help(stdout);
+        return EXIT_SUCCESS;
+    case OPTIONS_VERSION:
+        options_print_version(stdout);
+        return EXIT_SUCCESS;
+    case OPTIONS_HELP_CONFIG:
+        return describe_config();
+    case OPTIONS_PRINT_CONFIG:
+        return print_config(environ, options->config_file);
+    case OPTIONS_DEMO:
+        return run_demo(environ, options->config_file);
+    default:
+        return run_gateway(environ, options);
+    }
+}

@@ -1,0 +1,107 @@
+#include "app/setup.h"
+
+#include "base/panic.h"
+#include "io/files.h"
+#include "io/tls.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { TEXT_MAX = 65536, UPSTREAM_CONNECTIONS_MAX = 1024 };
+
+static void say(struct span text) {
+    (void)fprintf(stderr, "%.*s", SPAN_ARG(text));
+}
+
+static bool read_config(struct setup *s, const char *config_file, char *const *environ) {
+    struct config_sources sources = {
+        .file_name = config_file, .environ = environ, .read_file = files_read};
+    char *text = NULL;
+    if (config_file) {
+        size_t len = 0;
+        const char *why = NULL;
+        text = files_read(NULL, config_file, &len, &why);
+        if (!text) {
+            (void)fprintf(stderr, "%s: cannot be read: %s\n", config_file, why);
+            return false;
+        }
+        sources.file = (struct span){text, len};
+    }
+    struct str complaints;
+    str_init(&complaints, TEXT_MAX);
+    s->config = config_read(&sources, &complaints, &s->warnings);
+    if (!s->config)
+        say(str_span(&complaints));
+    str_release(&complaints);
+    free(text);
+    return s->config != NULL;
+}
+
+static struct span secret_span(const struct config_secret *secret) {
+    return (struct span){secret->bytes, secret->len};
+}
+
+static bool make_tls(struct setup *s) {
+    const struct config *config = s->config;
+    char why[TLS_WHY];
+    if (!config->tls.enabled)
+        return true;
+    s->tls = tls_server_new(secret_span(&config->tls.certificate),
+                            secret_span(&config->tls.private_key), why);
+    if (!s->tls)
+        (void)fprintf(stderr, "tls.certificate_file, tls.private_key_file: %s\n", why);
+    return s->tls != NULL;
+}
+
+/* The URL was judged by the configuration: http[s]://host[:port], perhaps a final slash. */
+static void take_url(struct setup *s, bool *https) {
+    struct span rest = span_of(s->config->upstream.url);
+    *https = span_starts(rest, SPAN("https://"));
+    rest = span_from(rest, *https ? 8 : 7);
+    while (rest.len > 0 && rest.ptr[rest.len - 1] == '/')
+        rest.len--;
+    bool bracketed = rest.len > 0 && rest.ptr[0] == '[';
+    const char *end = bracketed ? memchr(rest.ptr, ']', rest.len) : memchr(rest.ptr, ':', rest.len);
+    size_t host_len = !end ? rest.len : (size_t)(end - rest.ptr) + bracketed;
+    struct span port = span_from(rest, host_len);
+    s->upstream_host =
+        bracketed ? strndup(rest.ptr + 1, host_len - 2) : strndup(rest.ptr, host_len);
+    invariant(s->upstream_host);
+    s->upstream.host = s->upstream_host;
+    s->upstream.port = port.len > 1 ? atoi(port.ptr + 1) : *https ? 443 : 80;
+    (void)snprintf(s->upstream_authority, sizeof s->upstream_authority, "%.*s", SPAN_ARG(rest));
+}
+
+static bool make_upstream(struct setup *s) {
+    const struct config *config = s->config;
+    bool https;
+    char why[TLS_WHY];
+    take_url(s, &https);
+    s->upstream.connect_timeout_ms = config->upstream.connect_timeout_ms;
+    s->upstream.response_timeout_ms = config->upstream.response_timeout_ms;
+    s->upstream.max_connections = UPSTREAM_CONNECTIONS_MAX;
+    if (!https)
+        return true;
+    s->upstream.tls = tls_client_new(secret_span(&config->upstream.ca), why);
+    if (!s->upstream.tls)
+        (void)fprintf(stderr, "upstream.ca_file: %s\n", why);
+    return s->upstream.tls != NULL;
+}
+
+bool setup_read(struct setup *s, const char *config_file, char *const *environ) {
+    *s = (struct setup){0};
+    str_init(&s->warnings, TEXT_MAX);
+    if (!read_config(s, config_file, environ))
+        return false;
+    bool tls_fine = make_tls(s);
+    return make_upstream(s) && tls_fine;
+}
+
+void setup_release(struct setup *s) {
+    str_release(&s->warnings);
+    SSL_CTX_free(s->tls);
+    SSL_CTX_free(s->upstream.tls);
+    free(s->upstream_host);
+    if (s->config)
+        config_free(s->config);
+}

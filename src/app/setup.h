@@ -1,0 +1,23 @@
+/* From the sources of configuration to what the process is made of: everything that can be wrong
+ * before the first thread starts is found and said here. */
+#pragma once
+
+#include "app/options.h"
+#include "io/upstream.h"
+#include "rules/config.h"
+
+#include <openssl/ssl.h>
+
+struct setup {
+    struct config *config;
+    struct str warnings;              /* lines, to be logged once there is a log */
+    SSL_CTX *tls;                     /* of the data port; NULL: plain */
+    struct upstream_options upstream; /* its host is owned here */
+    char *upstream_host;
+    char upstream_authority[300]; /* "host:port" as it goes into Host, terminated */
+};
+
+/* Reads file and environment and judges all of it. False: all complaints were written to standard
+ * error, and the process shall end with EXIT_CONFIG. */
+bool setup_read(struct setup *s, const char *config_file, char *const *environ);
+void setup_release(struct setup *s);

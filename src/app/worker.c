@@ -1,0 +1,156 @@
+#include "app/worker.h"
+
+#include "base/clock.h"
+#include "base/panic.h"
+#include "serve/fetch.h"
+#include "serve/flush.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    DRAIN_LOOK_MS = 20,
+    PROBE_MS = 5000, /* how often the first worker sees whether the controller is there */
+};
+
+struct worker {
+    pthread_t thread;
+    bool started;
+    size_t number;
+    struct loop loop;
+    struct mailbox mailbox;
+    struct serve serve;
+    struct timer drain_look, probe;
+    struct fetch *probing;
+    struct letter drain, stop;
+    _Atomic bool done;
+};
+
+/* ---- is the controller there? ---- */
+
+static void on_probed(void *arg, const struct fetched *result) {
+    struct worker *w = arg;
+    (void)result;
+    w->probing = NULL;
+    timer_start(&w->probe, PROBE_MS);
+}
+
+static void probe(void *arg) {
+    struct worker *w = arg;
+    struct shared *shared = w->serve.shared;
+    int64_t heard = atomic_load(&shared->controller_heard_ms);
+    if (w->serve.draining)
+        return;
+    if (heard > 0 && clock_mono_ms() - heard < PROBE_MS) {
+        timer_start(&w->probe, PROBE_MS);
+        return;
+    }
+    char head[512];
+    int len = snprintf(head, sizeof head, "GET /health HTTP/1.1\r\nHost: %s\r\n\r\n",
+                       shared->upstream_authority);
+    struct call_request call = {.head = {head, (size_t)len}, .repeatable = true};
+    enum { HEALTH_MAX = 65536 };
+    w->probing = fetch_start(&w->serve, &call, HEALTH_MAX, on_probed, w);
+}
+
+/* ---- draining ---- */
+
+static void look_if_done(void *arg) {
+    struct worker *w = arg;
+    bool done = server_connections(w->serve.server) == 0 && flush_is_done(w->serve.flush);
+    if (done)
+        loop_stop(&w->loop);
+    else
+        timer_start(&w->drain_look, DRAIN_LOOK_MS);
+}
+
+static void on_drain(struct letter *letter, void *receiver) {
+    struct worker *w = container_of(letter, struct worker, drain);
+    struct serve *s = receiver;
+    s->draining = true;
+    server_drain(s->server);
+    flush_drain(s->flush);
+    timer_start(&w->drain_look, DRAIN_LOOK_MS);
+}
+
+static void on_stop(struct letter *letter, void *receiver) {
+    (void)receiver;
+    loop_stop(&container_of(letter, struct worker, stop)->loop);
+}
+
+/* ---- life ---- */
+
+struct worker *worker_new(const struct worker_setup *setup) {
+    struct worker *w = must_zalloc(sizeof *w);
+    struct shared *shared = setup->shared;
+    w->number = setup->number;
+    loop_init(&w->loop);
+    serve_init(&w->serve, shared, setup->number, &w->loop,
+               upstream_new(&w->loop, &setup->upstream));
+    mailbox_init(&w->mailbox, &w->loop, &w->serve);
+    shared->mailbox[setup->number] = &w->mailbox;
+    w->serve.flush = flush_new(&w->serve);
+    w->serve.server = server_new(&w->loop, setup->tls, &shared->limits, &serve_events, &w->serve);
+    server_listen(w->serve.server, setup->listen_fd);
+    timer_init(&w->drain_look, &w->loop, look_if_done, w);
+    timer_init(&w->probe, &w->loop, probe, w);
+    w->drain.deliver = on_drain;
+    w->stop.deliver = on_stop;
+    if (setup->number == 0)
+        timer_start(&w->probe, 0);
+    return w;
+}
+
+static void *run(void *arg) {
+    struct worker *w = arg;
+    loop_run(&w->loop);
+    atomic_store(&w->done, true);
+    return NULL;
+}
+
+void worker_start(struct worker *w) {
+    /* Signals are the main thread's. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    invariant(pthread_create(&w->thread, NULL, run, w) == 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    w->started = true;
+}
+
+void worker_drain(struct worker *w) {
+    mailbox_post(&w->mailbox, &w->drain);
+}
+
+void worker_stop(struct worker *w) {
+    mailbox_post(&w->mailbox, &w->stop);
+}
+
+bool worker_is_done(const struct worker *w) {
+    return atomic_load(&w->done);
+}
+
+void worker_join(struct worker *w) {
+    if (w->started)
+        pthread_join(w->thread, NULL);
+    w->started = false;
+    w->serve.closing = true;
+}
+
+void worker_close(struct worker *w) {
+    timer_stop(&w->drain_look);
+    timer_stop(&w->probe);
+    server_free(w->serve.server);
+    upstream_free(w->serve.upstream);
+}
+
+void worker_free(struct worker *w) {
+    mailbox_release(&w->mailbox);
+    flush_free(w->serve.flush);
+    serve_release(&w->serve);
+    loop_release(&w->loop);
+    free(w);
+}

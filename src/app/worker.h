@@ -1,0 +1,30 @@
+/* One thread: a loop with its own listener, connections to the controller, and share of the work.
+ * Workers share the configuration, the agents table and TLS contexts; everything else crosses by
+ * mailbox. */
+#pragma once
+
+#include "serve/serve.h"
+
+struct worker;
+
+struct worker_setup {
+    struct shared *shared;
+    size_t number;
+    int listen_fd; /* taken */
+    SSL_CTX *tls;  /* NULL: plain; referenced */
+    struct upstream_options upstream;
+};
+
+/* Makes it; its mailbox is in shared->mailbox[number] from then on. */
+struct worker *worker_new(const struct worker_setup *setup);
+void worker_start(struct worker *w);
+/* Thread safe: finish what is under way, flush, then end. */
+void worker_drain(struct worker *w);
+/* Thread safe: end now. */
+void worker_stop(struct worker *w);
+/* Thread safe: has its thread ended by itself? */
+bool worker_is_done(const struct worker *w);
+/* The end, in three steps, each for all workers before the next: they send each other letters. */
+void worker_join(struct worker *w);
+void worker_close(struct worker *w);
+void worker_free(struct worker *w);

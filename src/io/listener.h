@@ -1,0 +1,21 @@
+/* Accepts connections; neither spins nor storms the log when descriptors run out. */
+#pragma once
+
+#include "io/loop.h"
+
+#include <sys/socket.h>
+
+struct listener;
+
+/* Takes the listening socket. `on_accept` takes each new non-blocking socket. */
+struct listener *listener_new(struct loop *loop, int listen_fd,
+                              void (*on_accept)(void *arg, int fd, const struct sockaddr *peer,
+                                                socklen_t peer_len),
+                              void *arg);
+/* NULL is fine. */
+void listener_free(struct listener *l);
+
+/* A bound, listening, non-blocking socket with SO_REUSEPORT, or -1 with the reason in `why`.
+ * `first`: nobody else may listen there yet; later ones share it with ours. Port 0: any free one;
+ * *bound_port says which. */
+int listener_socket(const char *address, int port, bool first, int *bound_port, char why[256]);

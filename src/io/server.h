@@ -1,0 +1,114 @@
+/* The data port: a strict HTTP/1.1 server for strangers (evhttp serves only the operators' ports;
+ * docs/design.md says why). One per worker.
+ *
+ * A connection's life:
+ *
+ *   handshake --> idle --> head --> body --> busy --> idle ...      (keep-alive)
+ *       |          |        |        |         |
+ *       |          |        |        |         +--> linger --> closed   (last answer)
+ *       +----------+--------+--------+-------------> closed        (deadline, client gone)
+ *
+ * One request is in flight per connection; pipelined ones wait, in order, in a bounded buffer.
+ * Bytes are judged by rules/http before anything else sees them. Every state has a deadline. */
+#pragma once
+
+#include "base/err.h"
+#include "base/span.h"
+#include "io/loop.h"
+#include "io/stream.h"
+#include "rules/http.h"
+
+#include <openssl/ssl.h>
+
+struct server;
+struct exchange; /* one request and its answer */
+
+/* What a request gets before its body is read. */
+struct server_verdict {
+    enum err error;  /* ERR_OK: go on; else it is refused with this, and the connection closed */
+    size_t max_body; /* bytes; a longer body is refused with 413 */
+};
+
+struct server_events {
+    /* A head is complete. The request is valid during the call. */
+    struct server_verdict (*on_head)(void *arg, const struct http_request *request);
+    /* Head and body are complete, both valid until the exchange is answered or the call returns,
+     * whichever comes first: copy what you keep. The exchange lives until it is answered
+     * (exchange_answer, _finish, _cut) or its client is gone (exchange_watch). */
+    void (*on_request)(void *arg, struct exchange *x, const struct http_request *request,
+                       struct span body);
+    /* The server itself refuses: builds the body of the answer. `request` may be NULL (no valid
+     * head). `fields` and `body` are cleared builders. */
+    void (*on_refusal)(void *arg, enum err error, const struct http_request *request,
+                       struct str *fields, struct str *body);
+};
+
+/* Shared by the servers of all workers. */
+struct server_limits {
+    int64_t max_connections;
+    size_t max_body_buffered; /* bytes in bodies that are still being received, all together */
+    _Atomic int64_t connections;
+    _Atomic int64_t body_buffered;
+};
+
+struct server *server_new(struct loop *loop, SSL_CTX *tls /* NULL: plain; referenced */,
+                          struct server_limits *limits, const struct server_events *on, void *arg);
+/* Serves this listening socket from now on (takes it). */
+void server_listen(struct server *s, int listen_fd);
+/* No new connections; answers say Connection: close; idle connections are closed. */
+void server_drain(struct server *s);
+/* Connections still open. */
+size_t server_connections(const struct server *s);
+/* Cuts everything. */
+void server_free(struct server *s);
+
+/* ---- answers ---- */
+
+/* `fields` are whole lines ("Name: value\r\n") without framing; Content-Length, Connection,
+ * Keep-Alive and (unless it stands there: has_date) Date are added here. */
+struct answer {
+    int status;
+    struct span fields;
+    bool has_date;
+};
+
+/* The whole answer in one write. The exchange is over. */
+void exchange_answer(struct exchange *x, const struct answer *answer, struct span body);
+
+/* An answer in pieces; `first` (may be empty) goes out with its head, in one write.
+ * content_length -1: unknown (chunked, or up to the close for HTTP/1.0).
+ * After _start: any number of _write, then _finish, or _cut when the rest will never come (the
+ * connection is reset, so that nobody takes a part for the whole). */
+void exchange_start(struct exchange *x, const struct answer *answer, int64_t content_length,
+                    struct span first);
+void exchange_write(struct exchange *x, struct span bytes);
+void exchange_finish(struct exchange *x);
+void exchange_cut(struct exchange *x);
+/* Bytes written but not taken by the kernel yet: the producer pauses above EXCHANGE_HIGH and goes
+ * on when told on_drained. */
+enum { EXCHANGE_HIGH = 65536 };
+size_t exchange_unsent(const struct exchange *x);
+
+struct exchange_watcher {
+    /* The client is gone; the exchange must not be touched any more. */
+    void (*on_gone)(void *arg);
+    /* Everything written is with the kernel. May be NULL. */
+    void (*on_drained)(void *arg);
+    /* After exchange_upgrade only: bytes from the client, valid during the call. */
+    void (*on_bytes)(void *arg, struct span bytes);
+};
+
+/* Who is told while the exchange is pending. Replaces the former watcher. */
+void exchange_watch(struct exchange *x, const struct exchange_watcher *watcher, void *arg);
+
+/* Switches protocols: sends the 101 and from then on passes raw bytes both ways (on_bytes,
+ * exchange_write). Ends with _finish or _cut. `fields` must hold Connection and Upgrade. */
+void exchange_upgrade(struct exchange *x, struct span fields);
+/* Stops and restarts on_bytes: backpressure for upgraded connections. */
+void exchange_pause(struct exchange *x);
+void exchange_resume(struct exchange *x);
+
+enum { EXCHANGE_PEER = 46 };
+/* The client's address in numbers, terminated. */
+void exchange_peer(const struct exchange *x, char out[EXCHANGE_PEER]);
+bool exchange_is_tls(const struct exchange *x);

@@ -1,0 +1,84 @@
+/* A byte stream over a non-blocking socket, plain or TLS, that costs one recv and one send.
+ *
+ *        socket --recv--> loop.cipher --SSL_read (many)--> loop.plain --> on_bytes
+ *        socket <--send-- loop.out <----SSL_write (many)-- stream_write
+ *
+ * TLS runs over a BIO of our own: OpenSSL reads from the bytes of one recv and writes to the bytes
+ * of one send, so a request costs two system calls and an idle stream holds no buffer. What the
+ * kernel does not take is kept (`unsent`) until it does.
+ *
+ * Callbacks come only from the loop, never from inside a call on the stream, so no call can free
+ * the stream under its caller. In a callback the owner may do anything, stream_close included. */
+#pragma once
+
+#include "base/span.h"
+#include "io/loop.h"
+
+#include <openssl/ssl.h>
+
+enum stream_end {
+    STREAM_EOF,        /* the peer has finished sending; we may still write */
+    STREAM_BROKEN,     /* reset, timed out by the kernel, refused */
+    STREAM_TLS_FAILED, /* handshake or record failure, bad certificate */
+};
+
+struct stream_events {
+    /* Connected, and the handshake (if any) is done. */
+    void (*on_ready)(void *arg);
+    /* Bytes received; valid during the call only and the owner's to overwrite meanwhile. */
+    void (*on_bytes)(void *arg, char *bytes, size_t len);
+    /* Everything written so far is with the kernel. Only after a write had to wait. */
+    void (*on_drained)(void *arg);
+    /* Once. Nothing but stream_write (after EOF) and stream_close makes sense afterwards. */
+    void (*on_closed)(void *arg, enum stream_end end);
+};
+
+struct stream {
+    struct loop *loop;
+    SSL *ssl;
+    const struct stream_events *on;
+    void *arg;
+    bool *gone; /* set while a callback runs: tells the caller that the stream was closed in it */
+    int fd;
+    bool connecting, handshaking, paused, ended, shut;
+    bool failed;      /* a write met an error; told from the loop */
+    struct span feed; /* received records OpenSSL has not read yet */
+    char *held;       /* the same, kept while paused */
+    size_t held_len;
+    char *unsent;
+    size_t unsent_at, unsent_len, unsent_cap;
+    struct event readable, writable;
+};
+
+/* Takes the accepted socket `fd`; `tls` NULL: plain. */
+void stream_accept(struct stream *s, struct loop *loop, int fd, SSL_CTX *tls,
+                   const struct stream_events *on, void *arg);
+
+struct sockaddr;
+/* Connects to `address`; with `tls` the peer's certificate must be for `host`. False when no socket
+ * could be had (nothing to close then). */
+bool stream_connect(struct stream *s, struct loop *loop, const struct sockaddr *address,
+                    unsigned int address_len, SSL_CTX *tls, const char *host,
+                    const struct stream_events *on, void *arg);
+
+/* Gives the stream to another owner, who gets the callbacks from now on. */
+void stream_hand_over(struct stream *s, const struct stream_events *on, void *arg);
+
+/* Writes the pieces as if they were one: as few records as possible, one send. Never fails: an
+ * error comes as on_closed. The caller keeps stream_unsent in bounds. */
+void stream_write(struct stream *s, const struct span *pieces, size_t count);
+/* Bytes the kernel has not taken yet. */
+size_t stream_unsent(const struct stream *s);
+
+/* No on_bytes until resumed; at most LOOP_SCRATCH received bytes wait meanwhile. A peer that
+ * leaves is not noticed while paused. */
+void stream_pause(struct stream *s);
+void stream_resume(struct stream *s);
+
+/* Says goodbye: close_notify, and a FIN once everything is sent. */
+void stream_shutdown(struct stream *s);
+/* Closes at once and releases everything. Idempotent. */
+void stream_close(struct stream *s);
+bool stream_is_open(const struct stream *s);
+/* Was the TLS session resumed? */
+bool stream_resumed(const struct stream *s);

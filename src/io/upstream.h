@@ -1,0 +1,70 @@
+/* The controller, as one worker reaches it: an HTTP/1.1 client with a keep-alive pool.
+ *
+ * Idle connections are used again for less than the controller's Keep-Alive hint minus a second,
+ * last used first. A call is repeated, once, on a new connection when a reused one ended without
+ * giving a byte and the caller allows it (the controller closed it while we wrote). */
+#pragma once
+
+#include "base/err.h"
+#include "base/span.h"
+#include "io/loop.h"
+#include "rules/http.h"
+
+#include <openssl/ssl.h>
+
+struct upstream;
+struct call; /* one request to the controller and its answer */
+
+struct upstream_options {
+    const char *host;
+    int port;
+    SSL_CTX *tls;                /* NULL: plain; referenced */
+    int64_t connect_timeout_ms;  /* name, connection and handshake together */
+    int64_t response_timeout_ms; /* to the head, and between two reads of the body */
+    size_t max_connections;
+};
+
+struct upstream *upstream_new(struct loop *loop, const struct upstream_options *options);
+/* Cancels what is pending (on_done is called with ERR_CANCELLED). */
+void upstream_free(struct upstream *u);
+
+struct call_events {
+    /* The head of the final answer (or of a 101), valid during the call. */
+    void (*on_head)(void *arg, const struct http_response *head);
+    /* Content, without its framing; after a 101 raw bytes. Valid during the call. */
+    void (*on_body)(void *arg, struct span bytes);
+    /* What was received so far has been told, and more is to come: a time to pass things on. May be
+     * NULL. An answer that came whole in one read is told without it. */
+    void (*on_turn)(void *arg);
+    /* Exactly once, unless cancelled: ERR_OK at the end of the answer, or why there is none (or
+     * why it is cut short: on_head was called before). The call is gone. */
+    void (*on_done)(void *arg, enum err error);
+    /* After a 101: everything written is with the kernel. May be NULL. */
+    void (*on_drained)(void *arg);
+};
+
+struct call_request {
+    struct span head; /* request line and all fields, framing and the empty line included; copied */
+    struct span body; /* copied */
+    bool head_only;   /* a HEAD request: its answer has no body */
+    bool repeatable;  /* may be repeated on a new connection (see above) */
+    bool upgrade;     /* a 101 is welcome */
+    int64_t timeout_ms; /* for the head; 0: the upstream's response timeout */
+};
+
+/* Never NULL: trouble comes through on_done, from the loop. */
+struct call *upstream_call(struct upstream *u, const struct call_request *request,
+                           const struct call_events *on, void *arg);
+/* Nobody is told; the connection is closed. */
+void call_cancel(struct call *call);
+/* Have its bytes been handed to a connection? Until then the controller cannot have seen it. */
+bool call_was_sent(const struct call *call);
+/* Backpressure. While paused no timeout runs. */
+void call_pause(struct call *call);
+void call_resume(struct call *call);
+/* After a 101. */
+void call_write(struct call *call, struct span bytes);
+size_t call_unsent(const struct call *call);
+
+/* Calls pending, and idle connections. */
+size_t upstream_busy(const struct upstream *u);

@@ -1,0 +1,75 @@
+/* The one table all workers share: what the gateway knows of each agent.
+ *
+ * Sharded by a keyed hash of the id; a shard's lock covers its agents. Locks are held for a look
+ * and a change, never over a call or a write, and never two at a time. */
+#pragma once
+
+#include "base/list.h"
+#include "rules/agent_id.h"
+#include "rules/beat.h"
+#include "rules/flight.h"
+#include "rules/grant.h"
+
+#include <stdint.h>
+
+/* Bytes that are overwritten in place, time and again: a beat costs no allocation. */
+struct bytes {
+    char *ptr;
+    uint32_t len, cap;
+};
+
+void bytes_set(struct bytes *b, struct span value);
+
+/* The controller's own "no" to a heartbeat, repeated to the agent's next ones. */
+struct verdict {
+    int status;        /* 401, 403, 404 */
+    uint64_t token;    /* 401 binds to this token (its hash); else 0 */
+    int64_t until_ms;  /* monotonic */
+    char message[256]; /* terminated */
+};
+
+struct agent {
+    struct agent_id id;
+    struct agent *next; /* the table's */
+    struct list recent; /* the shard's: last used first */
+    /* connect */
+    struct grant *grant; /* NULL: none known */
+    uint64_t purged;     /* the purge sequence when it was last forgotten */
+    struct list flights;
+    /* heartbeats */
+    struct beat_state beat;
+    struct bytes body, token; /* of the newest beat */
+    struct verdict *verdict;
+    struct list waiters;  /* disconnects that wait for the beat under way */
+    int64_t scheduled_ms; /* the owner's earliest appointment for it; -1: none */
+};
+
+struct agents;
+
+/* `memory` bounds the grants (bytes), `max_agents` the entries. `key` seeds the hash. */
+struct agents *agents_new(size_t memory, size_t max_agents, const uint8_t key[16]);
+void agents_free(struct agents *table);
+
+/* The agent, with its shard locked, or NULL with nothing locked (not there and not `create`). */
+struct agent *agents_lock(struct agents *table, const struct agent_id *id, bool create);
+/* Unlocks. An entry that knows nothing any more is dropped; so is what exceeds the bounds. */
+void agents_unlock(struct agents *table, struct agent *agent);
+
+/* Which of `workers` looks after this agent's held beats. */
+size_t agents_owner(const struct agents *table, const struct agent_id *id, size_t workers);
+/* The agent's hash: its phase. */
+uint64_t agents_hash(const struct agents *table, const struct agent_id *id);
+/* A keyed hash of a token, never 0. */
+uint64_t agents_token_hash(const struct agents *table, struct span token);
+
+/* Replaces the agent's grant (takes the reference; NULL forgets). Under its lock. */
+void agents_set_grant(struct agents *table, struct agent *agent, struct grant *grant);
+
+/* Purges: one rising sequence. A fill that began before its agent's last purge is not stored. */
+uint64_t agents_purges(const struct agents *table);
+/* Forgets the agent's grant. Under its lock. */
+void agents_purge(struct agents *table, struct agent *agent);
+
+/* Calls `visit` for each agent that `worker` of `workers` looks after, under its lock. */
+void agents_each_owned(struct agents *table, size_t worker, size_t workers,
+                       void (*visit)(void *arg, struct agent *agent), void *arg);

@@ -1,0 +1,80 @@
+/* When is a heartbeat forwarded? Pure: states in, times out.
+ *
+ * Every valid beat is acknowledged; the newest is held, and goes to the controller
+ *   at once       when it is the agent's first, its status changed, or the previous is older than
+ *                 `expiry` (but never within `min_gap` of the last forward);
+ *   in its phase  otherwise: at the agent's own point in the `interval` cycle, at least half an
+ *                 interval after the last forward, and never later than `max_hold` after receipt.
+ * A beat older than `expiry` is not forwarded: the controller stamps its own clock, and a late
+ * beat would forge a sign of life. */
+#pragma once
+
+#include "rules/payload.h"
+
+#include <stdint.h>
+
+struct beat_policy {
+    int64_t interval_ms; /* heartbeat.forward_interval */
+    int64_t max_hold_ms;
+    int64_t expiry_ms;
+    int64_t min_gap_ms;
+    int64_t max_rate; /* beats per second and agent; the burst is as large */
+};
+
+/* Times are monotonic milliseconds; -1: never. */
+struct beat_state {
+    uint64_t sequence;      /* of the newest beat received */
+    uint64_t held_sequence; /* of the held beat; meaningful while held */
+    bool held;
+    bool urgent;             /* the held beat goes at once */
+    bool sending;            /* a sender has one under way */
+    bool blocked;            /* a disconnect is under way: nobody may send */
+    bool ever_forwarded;     /* since the last disconnect */
+    enum beat_status status; /* of the held beat */
+    enum beat_status forwarded_status;
+    int64_t received_ms;       /* when the held beat came */
+    int64_t last_received_ms;  /* when the newest beat came */
+    int64_t last_forward_ms;   /* when one was last sent, and did not fail */
+    int64_t former_forward_ms; /* the same before the one under way */
+    int64_t retry_ms;          /* not before; after a failure */
+    int32_t failures;          /* in a row */
+    int64_t rate_ms1000;       /* GCRA: theoretical arrival time, thousandths of a millisecond */
+};
+
+void beat_init(struct beat_state *s);
+
+/* False: above the rate; nothing was changed but the limiter. */
+bool beat_allowed(struct beat_state *s, const struct beat_policy *policy, int64_t now_ms);
+
+enum beat_place {
+    BEAT_FIRST,    /* nothing was ever forwarded for this agent: whoever holds it asks at once */
+    BEAT_HELD,     /* held; nothing was replaced */
+    BEAT_REPLACED, /* held; an older one was superseded */
+};
+
+/* Takes a received beat. */
+enum beat_place beat_receive(struct beat_state *s, const struct beat_policy *policy,
+                             enum beat_status status, int64_t now_ms);
+
+/* When the held beat is due (may lie in the past). Only while held. `phase` is the agent's hash. */
+int64_t beat_due_ms(const struct beat_state *s, const struct beat_policy *policy, uint64_t phase);
+
+/* Is the held beat too old to be forwarded? */
+bool beat_is_expired(const struct beat_state *s, const struct beat_policy *policy, int64_t now_ms);
+
+/* The held beat goes out. */
+void beat_sent(struct beat_state *s, int64_t now_ms);
+
+enum beat_fate {
+    BEAT_DELIVERED,  /* the controller answered */
+    BEAT_SUPERSEDED, /* it failed, and a newer one is held already */
+    BEAT_KEPT,       /* it failed and is held again */
+};
+
+/* The call for beat `sequence` ended. `random` spreads the retries. */
+enum beat_fate beat_answered(struct beat_state *s, uint64_t sequence, enum beat_status status,
+                             bool delivered, int64_t now_ms, uint32_t random);
+
+/* A disconnect was answered by the controller: beats up to `sequence` are superseded. Returns
+ * whether the held beat was among them. */
+bool beat_disconnected(struct beat_state *s, uint64_t sequence);

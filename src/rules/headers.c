@@ -1,0 +1,124 @@
+#include "rules/headers.h"
+
+#define VIA "1.1 aiwm-gateway"
+
+bool headers_correlation_ok(struct span id) {
+    if (id.len == 0 || id.len > HEADERS_CORRELATION_MAX)
+        return false;
+    for (size_t i = 0; i < id.len; i++) {
+        char c = id.ptr[i];
+        bool fine = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                    c == '.' || c == '_' || c == '-';
+        if (!fine)
+            return false;
+    }
+    return true;
+}
+
+/* Meant for the next hop only, both ways (RFC 9110 section 7.6.1, and what proxies add to it). */
+static const char *const hop_by_hop[] = {
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "content-length",
+};
+
+/* Claims about the client that only a proxy may make: we are that proxy. */
+static const char *const claims[] = {
+    "forwarded",      "x-real-ip",        "x-client-ip",    "x-cluster-client-ip",
+    "true-client-ip", "cf-connecting-ip", "x-original-url", "x-rewrite-url",
+};
+
+static bool listed(const char *const *names, size_t count, struct span name) {
+    for (size_t i = 0; i < count; i++)
+        if (span_equal_nocase(span_of(names[i]), name))
+            return true;
+    return false;
+}
+
+static bool is_hop_by_hop(struct span name) {
+    return listed(hop_by_hop, sizeof hop_by_hop / sizeof *hop_by_hop, name);
+}
+
+static bool is_claim(struct span name) {
+    struct span prefix = SPAN("x-forwarded-");
+    if (name.len >= prefix.len && span_equal_nocase((struct span){name.ptr, prefix.len}, prefix))
+        return true;
+    return listed(claims, sizeof claims / sizeof *claims, name);
+}
+
+/* Does any Connection field name this one? */
+static bool named_by_connection(const struct http_fields *fields, struct span name) {
+    if (fields->known_count[HTTP_CONNECTION] == 0)
+        return false;
+    for (size_t i = 0; i < fields->count; i++)
+        if (fields->at[i].known == HTTP_CONNECTION && http_list_has(fields->at[i].value, name))
+            return true;
+    return false;
+}
+
+static void add_field(struct str *out, struct span name, struct span value) {
+    str_add(out, name);
+    STR_ADD(out, ": ");
+    str_add(out, value);
+    STR_ADD(out, "\r\n");
+}
+
+static bool crosses_up(const struct http_fields *fields, const struct http_field *f) {
+    if (f->known == HTTP_HOST || f->known == HTTP_EXPECT || f->known == HTTP_CORRELATION_ID)
+        return false;
+    return !is_hop_by_hop(f->name) && !is_claim(f->name) && !named_by_connection(fields, f->name);
+}
+
+static void add_upgrade(struct str *out, const struct http_fields *fields) {
+    STR_ADD(out, "Connection: Upgrade\r\n");
+    add_field(out, SPAN("Upgrade"), fields->known[HTTP_UPGRADE]);
+}
+
+void headers_to_upstream(struct str *out, const struct http_request *request,
+                         const struct headers_hop *hop) {
+    str_add(out, hop->method);
+    str_add_char(out, ' ');
+    str_add(out, hop->path);
+    str_add(out, hop->query);
+    STR_ADD(out, " HTTP/1.1\r\n");
+    add_field(out, SPAN("Host"), hop->upstream_host);
+    for (size_t i = 0; i < request->fields.count; i++) {
+        const struct http_field *f = &request->fields.at[i];
+        if (crosses_up(&request->fields, f))
+            add_field(out, f->name, f->value);
+    }
+    add_field(out, SPAN("X-Forwarded-For"), hop->peer);
+    add_field(out, SPAN("X-Forwarded-Proto"), hop->peer_uses_tls ? SPAN("https") : SPAN("http"));
+    if (request->host.len > 0)
+        add_field(out, SPAN("X-Forwarded-Host"), request->host);
+    add_field(out, SPAN("x-correlation-id"), hop->correlation_id);
+    STR_ADD(out, "Via: " VIA "\r\n");
+    if (hop->content_length >= 0)
+        str_addf(out, "Content-Length: %lld\r\n", (long long)hop->content_length);
+    if (hop->upgrade)
+        add_upgrade(out, &request->fields);
+    STR_ADD(out, "\r\n");
+}
+
+void headers_to_client(struct str *out, const struct http_response *response,
+                       struct span correlation_id, bool upgrade, bool *has_date) {
+    const struct http_fields *fields = &response->fields;
+    for (size_t i = 0; i < fields->count; i++) {
+        const struct http_field *f = &fields->at[i];
+        if (!is_hop_by_hop(f->name) && !named_by_connection(fields, f->name))
+            add_field(out, f->name, f->value);
+    }
+    if (fields->known_count[HTTP_CORRELATION_ID] == 0)
+        add_field(out, SPAN("x-correlation-id"), correlation_id);
+    STR_ADD(out, "Via: " VIA "\r\n");
+    if (upgrade)
+        add_upgrade(out, fields);
+    *has_date = fields->known_count[HTTP_DATE] > 0;
+}

@@ -1,0 +1,33 @@
+/* What crosses the gateway: which fields go to the controller, which come back. */
+#pragma once
+
+#include "base/str.h"
+#include "rules/http.h"
+
+enum { HEADERS_CORRELATION_MAX = 128 };
+
+/* A correlation id we accept from outside: [A-Za-z0-9._-]{1,128}. */
+bool headers_correlation_ok(struct span id);
+
+struct headers_hop {
+    struct span method;
+    struct span path;          /* as it goes to the controller */
+    struct span query;         /* with its '?' or empty */
+    struct span upstream_host; /* "host:port" for the Host field */
+    struct span peer;          /* the client's address */
+    bool peer_uses_tls;
+    struct span correlation_id;
+    int64_t content_length; /* -1: neither the field nor a body */
+    bool upgrade;           /* Connection: Upgrade and Upgrade cross, too */
+};
+
+/* Appends the whole request head, the empty line included. Hop-by-hop fields and those that
+ * Connection names are dropped (RFC 9110 section 7.6.1); X-Forwarded-*, Forwarded and other claims
+ * about who the client is are replaced by ours. */
+void headers_to_upstream(struct str *out, const struct http_request *request,
+                         const struct headers_hop *hop);
+
+/* Appends the answer's fields without framing and without the empty line. Sets *has_date. Adds
+ * x-correlation-id when the controller gave none. */
+void headers_to_client(struct str *out, const struct http_response *response,
+                       struct span correlation_id, bool upgrade, bool *has_date);

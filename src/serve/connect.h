@@ -1,0 +1,7 @@
+/* The connect journey: from cache, or one flight to the controller for all who ask the same. */
+#pragma once
+
+struct serve;
+struct request;
+
+void connect_journey(struct serve *s, struct request *r);

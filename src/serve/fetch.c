@@ -1,0 +1,66 @@
+#include "serve/fetch.h"
+
+#include "base/panic.h"
+
+#include <stdlib.h>
+
+struct fetch {
+    struct serve *serve;
+    struct call *call;
+    void (*done)(void *arg, const struct fetched *result);
+    void *arg;
+    int status;
+    struct str content_type;
+    struct str body;
+};
+
+static void fetch_free(struct fetch *f) {
+    str_release(&f->content_type);
+    str_release(&f->body);
+    free(f);
+}
+
+static void on_head(void *arg, const struct http_response *head) {
+    struct fetch *f = arg;
+    f->status = head->status;
+    str_add(&f->content_type, head->fields.known[HTTP_CONTENT_TYPE]);
+}
+
+static void on_body(void *arg, struct span bytes) {
+    struct fetch *f = arg;
+    str_add(&f->body, bytes);
+}
+
+static void on_done(void *arg, enum err error) {
+    struct fetch *f = arg;
+    if (error == ERR_OK && f->body.overflow)
+        error = ERR_UPSTREAM_PROTOCOL;
+    serve_heard(f->serve, error, f->status);
+    f->done(f->arg,
+            &(struct fetched){error, f->status, str_span(&f->content_type), str_span(&f->body)});
+    fetch_free(f);
+}
+
+static const struct call_events events = {
+    .on_head = on_head, .on_body = on_body, .on_done = on_done};
+
+struct fetch *fetch_start(struct serve *s, const struct call_request *request, size_t body_max,
+                          void (*done)(void *arg, const struct fetched *result), void *arg) {
+    struct fetch *f = must_zalloc(sizeof *f);
+    f->serve = s;
+    f->done = done;
+    f->arg = arg;
+    str_init(&f->content_type, HTTP_HEAD_MAX);
+    str_init(&f->body, body_max);
+    f->call = upstream_call(s->upstream, request, &events, f);
+    return f;
+}
+
+void fetch_cancel(struct fetch *f) {
+    call_cancel(f->call);
+    fetch_free(f);
+}
+
+bool fetch_was_sent(const struct fetch *f) {
+    return call_was_sent(f->call);
+}

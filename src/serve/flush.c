@@ -1,0 +1,360 @@
+#include "serve/flush.h"
+
+#include "base/clock.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "base/panic.h"
+#include "base/random.h"
+#include "rules/payload.h"
+#include "serve/fetch.h"
+
+#include <stdlib.h>
+
+enum {
+    SENDERS_MAX = 32, /* per process: what the controller is asked to bear */
+    CALL_MS = 10000,
+    VERDICT_MS = 600000, /* 10 min; a connect lifts it earlier */
+    ANSWER_MAX = 65536,
+    TICK_MIN_MS = 1,
+};
+
+/* An appointment; stale when the agent's scheduled_ms says otherwise. */
+struct appointment {
+    int64_t due_ms;
+    struct agent_id id;
+};
+
+struct flush {
+    struct serve *serve;
+    struct timer timer;
+    struct appointment *heap; /* smallest due_ms first */
+    size_t count, cap;
+    size_t sending, sending_max;
+    struct list senders;
+    struct sender *prepared; /* its request is in serve->head and serve->body */
+};
+
+/* One beat under way. */
+struct sender {
+    struct list link;
+    struct flush *flush;
+    struct flush_waiter *waiter;
+    struct agent_id id;
+    uint64_t sequence;
+    uint64_t token;
+    enum beat_status status;
+};
+
+struct beat_policy flush_policy(const struct config *config) {
+    return (struct beat_policy){.interval_ms = config->heartbeat.forward_interval_ms,
+                                .max_hold_ms = config->heartbeat.max_hold_ms,
+                                .expiry_ms = config->heartbeat.expiry_ms,
+                                .min_gap_ms = config->heartbeat.min_forward_gap_ms,
+                                .max_rate = config->heartbeat.max_rate};
+}
+
+/* ---- the heap ---- */
+
+static void heap_swap(struct flush *f, size_t a, size_t b) {
+    struct appointment keep = f->heap[a];
+    f->heap[a] = f->heap[b];
+    f->heap[b] = keep;
+}
+
+static void heap_push(struct flush *f, struct appointment a) {
+    if (f->count == f->cap) {
+        f->cap = f->cap ? f->cap * 2 : 256;
+        f->heap = must_realloc(f->heap, f->cap * sizeof *f->heap);
+    }
+    size_t i = f->count++;
+    f->heap[i] = a;
+    for (; i > 0 && f->heap[i].due_ms < f->heap[(i - 1) / 2].due_ms; i = (i - 1) / 2)
+        heap_swap(f, i, (i - 1) / 2);
+}
+
+static struct appointment heap_pop(struct flush *f) {
+    struct appointment top = f->heap[0];
+    f->heap[0] = f->heap[--f->count];
+    for (size_t i = 0;;) {
+        size_t least = i, left = 2 * i + 1, right = left + 1;
+        if (left < f->count && f->heap[left].due_ms < f->heap[least].due_ms)
+            least = left;
+        if (right < f->count && f->heap[right].due_ms < f->heap[least].due_ms)
+            least = right;
+        if (least == i)
+            return top;
+        heap_swap(f, i, least);
+        i = least;
+    }
+}
+
+static void set_alarm(struct flush *f) {
+    if (f->count == 0 || f->sending >= f->sending_max) {
+        timer_stop(&f->timer);
+        return;
+    }
+    int64_t in_ms = f->heap[0].due_ms - clock_mono_ms();
+    timer_start(&f->timer, in_ms > TICK_MIN_MS ? in_ms : TICK_MIN_MS);
+}
+
+static void make_appointment(struct flush *f, const struct agent_id *id, int64_t due_ms) {
+    heap_push(f, (struct appointment){due_ms, *id});
+    set_alarm(f);
+}
+
+struct appointment_letter {
+    struct letter letter;
+    struct appointment appointment;
+};
+
+static void on_appointment(struct letter *letter, void *receiver) {
+    struct serve *owner = receiver;
+    struct appointment_letter *l = container_of(letter, struct appointment_letter, letter);
+    make_appointment(owner->flush, &l->appointment.id, l->appointment.due_ms);
+    free(l);
+}
+
+static int64_t due_ms(struct serve *s, const struct agent *agent) {
+    if (s->draining)
+        return agent->beat.retry_ms;
+    struct beat_policy policy = flush_policy(s->shared->config);
+    return beat_due_ms(&agent->beat, &policy, agents_hash(s->shared->agents, &agent->id));
+}
+
+void flush_schedule(struct serve *s, struct agent *agent) {
+    if (s->closing)
+        return;
+    int64_t due = due_ms(s, agent);
+    if (agent->scheduled_ms >= 0 && agent->scheduled_ms <= due)
+        return;
+    agent->scheduled_ms = due;
+    size_t owner = agents_owner(s->shared->agents, &agent->id, s->shared->worker_count);
+    if (owner == s->worker) {
+        make_appointment(s->flush, &agent->id, due);
+        return;
+    }
+    struct appointment_letter *l = must_zalloc(sizeof *l);
+    l->letter.deliver = on_appointment;
+    l->appointment = (struct appointment){due, agent->id};
+    mailbox_post(s->shared->mailbox[owner], &l->letter);
+}
+
+/* ---- sending ---- */
+
+static void spell_beat(struct serve *s, const struct agent *agent) {
+    char id[AGENT_ID_HEX], correlation[RANDOM_UUID];
+    struct str *head = &s->head;
+    agent_id_text(&agent->id, id);
+    random_uuid(correlation);
+    str_clear(head);
+    STR_ADD(head, "POST /agents/");
+    str_add(head, (struct span){id, sizeof id});
+    STR_ADD(head, "/heartbeat HTTP/1.1\r\nHost: ");
+    str_add(head, span_of(s->shared->upstream_authority));
+    STR_ADD(head, "\r\nContent-Type: application/json\r\nAuthorization: Bearer ");
+    str_add(head, (struct span){agent->token.ptr, agent->token.len});
+    STR_ADD(head, "\r\nx-correlation-id: ");
+    str_add(head, (struct span){correlation, sizeof correlation});
+    str_addf(head, "\r\nVia: 1.1 aiwm-gateway\r\nContent-Length: %u\r\n\r\n", agent->body.len);
+    str_clear(&s->body);
+    str_add(&s->body, (struct span){agent->body.ptr, agent->body.len});
+}
+
+static void on_sent(void *arg, const struct fetched *result);
+
+bool flush_prepare(struct flush *f, struct agent *agent, struct flush_waiter *waiter) {
+    struct serve *s = f->serve;
+    if (f->sending >= f->sending_max)
+        return false;
+    struct sender *sender = must_zalloc(sizeof *sender);
+    *sender =
+        (struct sender){.flush = f,
+                        .waiter = waiter,
+                        .id = agent->id,
+                        .sequence = agent->beat.held_sequence,
+                        .status = agent->beat.status,
+                        .token = agents_token_hash(
+                            s->shared->agents, (struct span){agent->token.ptr, agent->token.len})};
+    list_push_back(&f->senders, &sender->link);
+    f->sending++;
+    beat_sent(&agent->beat, clock_mono_ms());
+    spell_beat(s, agent);
+    f->prepared = sender;
+    return true;
+}
+
+void flush_launch(struct flush *f) {
+    struct serve *s = f->serve;
+    struct sender *sender = f->prepared;
+    if (!sender)
+        return;
+    f->prepared = NULL;
+    struct call_request call = {.head = str_span(&s->head),
+                                .body = str_span(&s->body),
+                                .repeatable = true,
+                                .timeout_ms = CALL_MS};
+    fetch_start(s, &call, ANSWER_MAX, on_sent, sender);
+}
+
+void flush_forget(struct flush *f, struct flush_waiter *waiter) {
+    list_each (at, &f->senders) {
+        struct sender *sender = container_of(at, struct sender, link);
+        if (sender->waiter == waiter)
+            sender->waiter = NULL;
+    }
+}
+
+/* An answer of the controller's own making ends the beat's journey, whatever it says. */
+static bool is_delivered(const struct fetched *r, int *verdict_status, char message[256]) {
+    *verdict_status = 0;
+    if (r->error != ERR_OK)
+        return false;
+    if (payload_is_verdict(r->status, r->body, message)) {
+        *verdict_status = r->status;
+        return true;
+    }
+    return r->status / 100 == 2 || r->status == 400;
+}
+
+static void keep_verdict(struct agent *agent, const struct sender *sender, int status,
+                         const char *message) {
+    if (!agent->verdict)
+        agent->verdict = must_zalloc(sizeof *agent->verdict);
+    agent->verdict->status = status;
+    agent->verdict->token = status == 401 ? sender->token : 0;
+    agent->verdict->until_ms = clock_mono_ms() + VERDICT_MS;
+    memcpy(agent->verdict->message, message, sizeof agent->verdict->message);
+}
+
+static void count_fate(enum beat_fate fate) {
+    if (fate == BEAT_KEPT)
+        return;
+    metric_add(fate == BEAT_DELIVERED ? METRIC_BEATS_DELIVERED : METRIC_BEATS_SUPERSEDED, 1);
+    metric_add(METRIC_BEATS_HELD, -1);
+}
+
+/* One at a time: it lets the next one go when the controller has answered it. */
+static void let_depart(struct serve *s, struct agent *agent) {
+    if (list_empty(&agent->waiters))
+        return;
+    struct flush_departure *d = container_of(agent->waiters.next, struct flush_departure, link);
+    list_remove(&d->link);
+    mailbox_post(s->shared->mailbox[d->worker], &d->go);
+}
+
+static void settle(struct serve *s, const struct sender *sender, bool delivered, int verdict_status,
+                   const char *message) {
+    struct agents *agents = s->shared->agents;
+    struct agent *agent = agents_lock(agents, &sender->id, true);
+    enum beat_fate fate = beat_answered(&agent->beat, sender->sequence, sender->status, delivered,
+                                        clock_mono_ms(), (uint32_t)random_u64());
+    count_fate(fate);
+    if (verdict_status != 0)
+        keep_verdict(agent, sender, verdict_status, message);
+    let_depart(s, agent);
+    if (agent->beat.held && !agent->beat.blocked)
+        flush_schedule(s, agent);
+    agents_unlock(agents, agent);
+}
+
+static void on_sent(void *arg, const struct fetched *result) {
+    struct sender *sender = arg;
+    struct flush *f = sender->flush;
+    char message[256];
+    int verdict_status;
+    bool delivered = is_delivered(result, &verdict_status, message);
+    list_remove(&sender->link);
+    f->sending--;
+    settle(f->serve, sender, delivered, verdict_status, message);
+    if (sender->waiter)
+        sender->waiter->done(sender->waiter, verdict_status, message);
+    free(sender);
+    set_alarm(f);
+}
+
+/* ---- appointments kept ---- */
+
+static void drop_expired(struct agent *agent) {
+    agent->beat.held = false;
+    metric_add(METRIC_BEATS_EXPIRED, 1);
+    metric_add(METRIC_BEATS_HELD, -1);
+}
+
+/* Under the agent's lock. */
+static void keep_appointment(struct flush *f, struct agent *agent) {
+    struct serve *s = f->serve;
+    struct beat_policy policy = flush_policy(s->shared->config);
+    int64_t now = clock_mono_ms();
+    if (!agent->beat.held || agent->beat.sending || agent->beat.blocked)
+        return; /* whoever is at it makes the next appointment */
+    if (beat_is_expired(&agent->beat, &policy, now))
+        drop_expired(agent);
+    else if (due_ms(s, agent) > now || !flush_prepare(f, agent, NULL))
+        flush_schedule(s, agent);
+}
+
+static void on_alarm(void *arg) {
+    struct flush *f = arg;
+    struct agents *agents = f->serve->shared->agents;
+    int64_t now = clock_mono_ms();
+    while (f->count > 0 && f->heap[0].due_ms <= now && f->sending < f->sending_max) {
+        struct appointment a = heap_pop(f);
+        struct agent *agent = agents_lock(agents, &a.id, false);
+        if (!agent)
+            continue;
+        if (agent->scheduled_ms == a.due_ms) {
+            agent->scheduled_ms = -1;
+            keep_appointment(f, agent);
+        }
+        agents_unlock(agents, agent);
+        flush_launch(f);
+    }
+    set_alarm(f);
+}
+
+/* ---- draining ---- */
+
+static void make_due(void *arg, struct agent *agent) {
+    struct flush *f = arg;
+    if (!agent->beat.held || agent->beat.sending || agent->beat.blocked)
+        return;
+    agent->scheduled_ms = -1;
+    flush_schedule(f->serve, agent);
+}
+
+void flush_drain(struct flush *f) {
+    struct serve *s = f->serve;
+    agents_each_owned(s->shared->agents, s->worker, s->shared->worker_count, make_due, f);
+}
+
+static void count_held(void *arg, struct agent *agent) {
+    size_t *count = arg;
+    *count += agent->beat.held || agent->beat.sending;
+}
+
+bool flush_is_done(struct flush *f) {
+    struct serve *s = f->serve;
+    size_t count = f->sending;
+    if (count == 0)
+        agents_each_owned(s->shared->agents, s->worker, s->shared->worker_count, count_held,
+                          &count);
+    return count == 0;
+}
+
+/* ---- life ---- */
+
+struct flush *flush_new(struct serve *s) {
+    struct flush *f = must_zalloc(sizeof *f);
+    f->serve = s;
+    f->sending_max = (SENDERS_MAX + s->shared->worker_count - 1) / s->shared->worker_count;
+    list_init(&f->senders);
+    timer_init(&f->timer, s->loop, on_alarm, f);
+    return f;
+}
+
+void flush_free(struct flush *f) {
+    timer_stop(&f->timer);
+    free(f->heap);
+    free(f);
+}

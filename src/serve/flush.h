@@ -1,0 +1,47 @@
+/* From held beats to the controller: who is due, one sender per agent, a bounded number at a time.
+ *
+ * Each agent has one worker that looks after its held beat: the owner keeps its appointments, in a
+ * heap by time. A worker that receives a beat for another's agent posts the owner a letter when
+ * the appointment must be earlier than the one it has. First beats and changed states are sent by
+ * whoever receives them. */
+#pragma once
+
+#include "serve/serve.h"
+
+struct flush;
+
+struct flush *flush_new(struct serve *s);
+void flush_free(struct flush *f);
+
+/* Told once how a beat that somebody waits for ended, from the loop, the agent not locked. */
+struct flush_waiter {
+    /* `verdict_status` 0: delivered, or not delivered and held again. */
+    void (*done)(struct flush_waiter *w, int verdict_status, const char *message);
+};
+
+/* Takes the agent's held beat to be sent from this worker. Under the agent's lock; only while the
+ * beat is held, not `sending` and not `blocked`. `waiter` may be NULL; it lives until it is told,
+ * or until flush_forget. False when too many are under way here: flush_schedule it. */
+bool flush_prepare(struct flush *f, struct agent *agent, struct flush_waiter *waiter);
+/* Sends what was prepared last, if anything. Call it once the agent is unlocked. */
+void flush_launch(struct flush *f);
+/* The waiter does not want to know any more. */
+void flush_forget(struct flush *f, struct flush_waiter *waiter);
+
+/* Makes (or moves) the owner's appointment for the held beat. Under the agent's lock. */
+void flush_schedule(struct serve *s, struct agent *agent);
+
+/* TERM: everything held by this worker's agents is due now. */
+void flush_drain(struct flush *f);
+/* Nothing under way here, and nothing held for this worker's agents? */
+bool flush_is_done(struct flush *f);
+
+/* Disconnects that waited for the beat under way (see disconnect.c). */
+struct flush_departure {
+    struct list link; /* in agent->waiters */
+    struct letter go; /* posted to `worker` when the beat under way has ended */
+    size_t worker;
+};
+
+/* The heartbeat policy of the configuration. */
+struct beat_policy flush_policy(const struct config *config);

@@ -1,0 +1,216 @@
+/* A forwarded request walks like this:
+ *
+ *   authorised as its route says -> sent to the controller, whole
+ *        -> the head of the answer: what the write made untrue is forgotten first
+ *        -> the body, as it comes; a slow client stops us reading from the controller
+ *        -> the end, or a cut when the controller's answer is cut short
+ *
+ * A client that leaves takes its call along, except for writes with an effect here: whether they
+ * happened must be known. */
+#include "serve/forward.h"
+
+#include "base/panic.h"
+#include "serve/purge.h"
+#include "serve/request.h"
+
+#include <stdlib.h>
+
+/* An answer that came whole in one read and is no larger leaves whole, in one write. */
+enum { FIRST_MAX = 16384 };
+
+struct forwarding {
+    struct serve *serve;
+    struct caller caller; /* caller.x NULL: the client has left */
+    struct call *call;
+    enum effect effect;
+    struct agent_id agent;
+    bool started, upgraded;
+    int status; /* 0: no answer yet */
+    bool has_date;
+    int64_t content_length;
+    struct str fields;
+    struct str first; /* of the body */
+};
+
+static void forwarding_free(struct forwarding *f) {
+    caller_release(&f->caller);
+    str_release(&f->fields);
+    str_release(&f->first);
+    free(f);
+}
+
+/* ---- the answer ---- */
+
+static struct answer answer_of(const struct forwarding *f) {
+    return (struct answer){f->status, str_span(&f->fields), f->has_date};
+}
+
+static void start_answer(struct forwarding *f, struct span first) {
+    struct answer answer = answer_of(f);
+    f->started = true;
+    exchange_start(f->caller.x, &answer, f->content_length, first);
+}
+
+static void on_head(void *arg, const struct http_response *head) {
+    struct forwarding *f = arg;
+    f->status = head->status;
+    f->content_length = head->content_length;
+    if (f->status / 100 == 2)
+        purge_after(f->serve, f->effect, &f->agent);
+    if (!f->caller.x)
+        return;
+    bool upgraded = f->status == 101;
+    headers_to_client(&f->fields, head, caller_correlation(&f->caller), upgraded, &f->has_date);
+    if (upgraded) {
+        f->upgraded = f->started = true;
+        exchange_upgrade(f->caller.x, str_span(&f->fields));
+    }
+}
+
+static void heed_slow_client(struct forwarding *f) {
+    if (exchange_unsent(f->caller.x) > EXCHANGE_HIGH)
+        call_pause(f->call);
+}
+
+static void on_body(void *arg, struct span bytes) {
+    struct forwarding *f = arg;
+    if (!f->caller.x)
+        return;
+    if (f->started)
+        exchange_write(f->caller.x, bytes);
+    else if (bytes.len <= FIRST_MAX)
+        str_add(&f->first, bytes);
+    else
+        start_answer(f, bytes);
+    heed_slow_client(f);
+}
+
+static void on_turn(void *arg) {
+    struct forwarding *f = arg;
+    if (!f->caller.x || f->started)
+        return;
+    start_answer(f, str_span(&f->first));
+    str_release(&f->first);
+}
+
+static void finish_answer(struct forwarding *f) {
+    struct answer answer = answer_of(f);
+    /* HEAD and 304 speak of a body that does not come. */
+    bool whole = f->first.len > 0 || f->content_length == 0;
+    if (!f->started && whole) {
+        exchange_answer(f->caller.x, &answer, str_span(&f->first));
+        return;
+    }
+    if (!f->started)
+        start_answer(f, SPAN_NONE);
+    exchange_finish(f->caller.x);
+}
+
+static void fail_answer(struct forwarding *f, enum err error) {
+    if (f->started)
+        exchange_cut(f->caller.x);
+    else
+        caller_refuse(f->serve, &f->caller, error);
+}
+
+/* The controller cannot have seen it. */
+static bool never_sent(enum err error) {
+    return error == ERR_UPSTREAM_CONNECT || error == ERR_UPSTREAM_TLS || error == ERR_OVERLOADED;
+}
+
+static void on_done(void *arg, enum err error) {
+    struct forwarding *f = arg;
+    serve_heard(f->serve, error, f->status);
+    bool outcome_unknown = error != ERR_OK && f->status == 0 && !never_sent(error);
+    if (outcome_unknown)
+        purge_after(f->serve, f->effect, &f->agent);
+    if (f->caller.x && error == ERR_OK)
+        finish_answer(f);
+    else if (f->caller.x)
+        fail_answer(f, error);
+    forwarding_free(f);
+}
+
+static void on_upstream_drained(void *arg) {
+    struct forwarding *f = arg;
+    if (f->caller.x)
+        exchange_resume(f->caller.x);
+}
+
+static const struct call_events call_events = {.on_head = on_head,
+                                               .on_body = on_body,
+                                               .on_turn = on_turn,
+                                               .on_done = on_done,
+                                               .on_drained = on_upstream_drained};
+
+/* ---- the client ---- */
+
+static void on_gone(void *arg) {
+    struct forwarding *f = arg;
+    f->caller.x = NULL;
+    if (f->effect != EFFECT_NONE) {
+        call_resume(f->call);
+        return;
+    }
+    call_cancel(f->call);
+    forwarding_free(f);
+}
+
+static void on_drained(void *arg) {
+    struct forwarding *f = arg;
+    call_resume(f->call);
+}
+
+static void on_client_bytes(void *arg, struct span bytes) {
+    struct forwarding *f = arg;
+    call_write(f->call, bytes);
+    if (call_unsent(f->call) > EXCHANGE_HIGH)
+        exchange_pause(f->caller.x);
+}
+
+static const struct exchange_watcher watcher = {on_gone, on_drained, on_client_bytes};
+
+/* Asking twice must be harmless (RFC 9110 section 9.2.2 would allow PUT and DELETE, too; they are
+ * an admin's, who can see for himself). */
+static bool is_repeatable(const struct request *r) {
+    enum http_method m = r->http->method;
+    return m == HTTP_GET || m == HTTP_HEAD || m == HTTP_OPTIONS ||
+           r->route->counted == ROUTE_CONNECT;
+}
+
+void forward_authorized(struct serve *s, struct request *r) {
+    struct forwarding *f = must_zalloc(sizeof *f);
+    enum { FIELDS_MAX = 2 * HTTP_HEAD_MAX };
+    f->serve = s;
+    f->effect = r->has_agent ? r->route->effect : EFFECT_NONE;
+    f->agent = r->agent;
+    str_init(&f->fields, FIELDS_MAX);
+    str_init(&f->first, FIRST_MAX);
+    caller_keep(&f->caller, r);
+    if (r->route->counted == ROUTE_CONNECT)
+        STR_ADD(&f->fields, "Cache-Status: aiwm-gateway; fwd=bypass\r\n");
+    exchange_watch(r->x, &watcher, f);
+    request_spell_upstream(s, r);
+    struct call_request call = {.head = str_span(&s->head),
+                                .body = r->body,
+                                .head_only = r->http->method == HTTP_HEAD,
+                                .repeatable = is_repeatable(r),
+                                .upgrade = r->http->wants_upgrade};
+    f->call = upstream_call(s->upstream, &call, &call_events, f);
+}
+
+void forward_journey(struct serve *s, struct request *r) {
+    if (r->route->effect != EFFECT_NONE && !r->has_agent) {
+        request_refuse(s, r, ERR_BAD_AGENT_ID);
+        return;
+    }
+    enum err error = ERR_OK;
+    if (r->route->who != WHO_ANYONE) {
+        request_authenticate(s, r);
+        error = request_authorize(s, r);
+    }
+    if (error != ERR_OK)
+        request_refuse(s, r, error);
+    else
+        forward_authorized(s, r);
+}

@@ -1,0 +1,9 @@
+/* Everything the gateway does not answer itself: to the controller and back, streamed. */
+#pragma once
+
+struct serve;
+struct request;
+
+void forward_journey(struct serve *s, struct request *r);
+/* The same for a journey that has judged the request already. */
+void forward_authorized(struct serve *s, struct request *r);

@@ -1,0 +1,281 @@
+#include "serve/request.h"
+
+#include "base/clock.h"
+#include "base/metric.h"
+#include "base/panic.h"
+#include "base/random.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { AGENT_BODY_MAX = 102400 /* Express' json parser: 100kb */, ERROR_PATH_MAX = 2048 };
+
+#define JSON_TYPE "application/json; charset=utf-8"
+
+/* ---- spelling ---- */
+
+struct answering {
+    struct exchange *x;
+    struct span path, query;
+    struct span correlation_id;
+};
+
+static void spell_fields(struct str *fields, struct span content_type, struct span correlation_id) {
+    str_clear(fields);
+    STR_ADD(fields, "x-correlation-id: ");
+    str_add(fields, correlation_id);
+    STR_ADD(fields, "\r\nContent-Type: ");
+    str_add(fields, content_type);
+    STR_ADD(fields, "\r\n");
+}
+
+/* The controller's error shape. `code` NULL: none; `errors`: up to two static texts or NULL. */
+static void spell_error(struct str *body, int status, const char *message,
+                        const struct answering *to, const char *const *errors, const char *code) {
+    char now[CLOCK_ISO_SIZE], memory[ERROR_PATH_MAX];
+    struct str path;
+    str_init_fixed(&path, memory, sizeof memory);
+    str_add(&path, to->path);
+    str_add(&path, to->query);
+    clock_iso(now, clock_wall_ms());
+    str_clear(body);
+    str_addf(body, "{\"statusCode\":%d,\"message\":", status);
+    str_add_json(body, span_of(message));
+    str_addf(body, ",\"timestamp\":\"%s\",\"path\":", now);
+    str_add_json(body, str_span(&path));
+    STR_ADD(body, ",\"correlationId\":");
+    str_add_json(body, to->correlation_id);
+    if (errors) {
+        STR_ADD(body, ",\"errors\":[");
+        for (int i = 0; i < 2 && errors[i]; i++) {
+            if (i > 0)
+                str_add_char(body, ',');
+            str_add_json(body, span_of(errors[i]));
+        }
+        STR_ADD(body, "]");
+    }
+    if (code)
+        str_addf(body, ",\"code\":\"%s\"", code);
+    STR_ADD(body, "}");
+}
+
+static void answer_error(struct serve *s, struct answering to, int status, const char *message,
+                         const char *const *errors, const char *code, int retry_after_s) {
+    spell_fields(&s->fields, SPAN(JSON_TYPE), to.correlation_id);
+    if (retry_after_s > 0)
+        str_addf(&s->fields, "Retry-After: %d\r\n", retry_after_s);
+    spell_error(&s->body, status, message, &to, errors, code);
+    exchange_answer(to.x, &(struct answer){status, str_span(&s->fields), false},
+                    str_span(&s->body));
+}
+
+static void answer_row(struct serve *s, struct answering to, enum err error) {
+    const struct err_row *row = err_row(error);
+    answer_error(s, to, row->status, row->message, NULL, row->code, row->retryable ? 1 : 0);
+}
+
+static void answer_success(struct serve *s, struct answering to) {
+    spell_fields(&s->fields, SPAN(JSON_TYPE), to.correlation_id);
+    exchange_answer(to.x, &(struct answer){201, str_span(&s->fields), false},
+                    SPAN("{\"success\":true}"));
+}
+
+static struct answering to_request(const struct request *r) {
+    return (struct answering){r->x, r->path, r->http->query, r->correlation_id};
+}
+
+static struct answering to_caller(const struct caller *c) {
+    return (struct answering){c->x, span_of(c->path), SPAN_NONE, caller_correlation(c)};
+}
+
+void request_answer_success(struct serve *s, struct request *r) {
+    answer_success(s, to_request(r));
+}
+
+void request_refuse(struct serve *s, struct request *r, enum err error) {
+    answer_row(s, to_request(r), error);
+}
+
+void request_refuse_payload(struct serve *s, struct request *r, const struct payload_verdict *v) {
+    bool syntax = v->kind == PAYLOAD_SYNTAX;
+    answer_error(s, to_request(r), 400, syntax ? v->message : "Validation failed",
+                 syntax ? NULL : v->errors, NULL, 0);
+}
+
+void request_refuse_verdict(struct serve *s, struct request *r, int status, const char *message) {
+    answer_error(s, to_request(r), status, message, NULL, NULL, 0);
+}
+
+void caller_answer_success(struct serve *s, struct caller *c) {
+    answer_success(s, to_caller(c));
+}
+
+void caller_refuse(struct serve *s, struct caller *c, enum err error) {
+    answer_row(s, to_caller(c), error);
+}
+
+void caller_refuse_verdict(struct serve *s, struct caller *c, int status, const char *message) {
+    answer_error(s, to_caller(c), status, message, NULL, NULL, 0);
+}
+
+void caller_answer(struct serve *s, struct caller *c, int status, struct span content_type,
+                   struct span fields, struct span body) {
+    spell_fields(&s->fields, content_type.len ? content_type : SPAN(JSON_TYPE),
+                 caller_correlation(c));
+    str_add(&s->fields, fields);
+    exchange_answer(c->x, &(struct answer){status, str_span(&s->fields), false}, body);
+}
+
+/* ---- callers ---- */
+
+void caller_keep(struct caller *c, const struct request *r) {
+    struct answering to = to_request(r);
+    c->x = r->x;
+    size_t path_len = to.path.len, query_len = to.query.len;
+    c->path = must_alloc(path_len + query_len + 1);
+    memcpy(c->path, to.path.ptr, path_len);
+    if (query_len > 0)
+        memcpy(c->path + path_len, to.query.ptr, query_len);
+    c->path[path_len + query_len] = '\0';
+    c->correlation_len = (uint8_t)r->correlation_id.len;
+    memcpy(c->correlation, r->correlation_id.ptr, r->correlation_id.len);
+}
+
+void caller_release(struct caller *c) {
+    free(c->path);
+    c->path = NULL;
+    c->x = NULL;
+}
+
+struct span caller_correlation(const struct caller *c) {
+    return (struct span){c->correlation, c->correlation_len};
+}
+
+/* ---- who ---- */
+
+void request_authenticate(struct serve *s, struct request *r) {
+    bool cached = false;
+    struct span value = r->http->fields.known[HTTP_AUTHORIZATION];
+    r->fault = TOKEN_ABSENT;
+    if (value.ptr && token_from_authorization(value, &r->token))
+        r->fault = token_verify(s->verifier, r->token, clock_wall_ms() / 1000, &r->claims, &cached);
+    r->verified = r->fault == TOKEN_FINE;
+    if (cached)
+        metric_add(METRIC_TOKENS_CACHED, 1);
+}
+
+static enum err agent_is_this_one(struct serve *s, const struct request *r) {
+    bool same = r->claims.is_agent && r->has_agent && agent_id_equal(&r->claims.agent, &r->agent);
+    if (same || s->shared->config->jwt.binding == CONFIG_BINDING_REPORT)
+        return ERR_OK;
+    return ERR_AGENT_MISMATCH;
+}
+
+enum err request_authorize(struct serve *s, const struct request *r) {
+    switch (r->route->who) {
+    case WHO_AGENT:
+        return r->verified ? agent_is_this_one(s, r) : token_fault_err(r->fault);
+    case WHO_AGENT_OR_USER:
+        if (!r->verified)
+            return token_fault_err(r->fault);
+        return r->claims.is_agent ? agent_is_this_one(s, r) : ERR_OK;
+    case WHO_NOT_AGENTS:
+        return r->verified && r->claims.is_agent &&
+                       s->shared->config->policy.agent_tokens_on_regenerate == 0
+                   ? ERR_AGENT_TOKEN_DENIED
+                   : ERR_OK;
+    default:
+        return ERR_OK;
+    }
+}
+
+/* ---- what the server tells ---- */
+
+static void note_correlation(struct request *r) {
+    struct span given = r->http->fields.known[HTTP_CORRELATION_ID];
+    if (headers_correlation_ok(given)) {
+        r->correlation_id = given;
+        return;
+    }
+    random_uuid(r->correlation_memory);
+    r->correlation_id = (struct span){r->correlation_memory, RANDOM_UUID};
+}
+
+static enum err match(struct serve *s, const struct http_request *http, struct request *r) {
+    struct route_path parts;
+    struct span params[ROUTE_PARAMS_MAX] = {SPAN_NONE, SPAN_NONE};
+    r->http = http;
+    r->path = route_strip(http->path, span_of(s->shared->config->upstream.strip_prefix));
+    enum err error = route_split(r->path, &parts);
+    r->route = routes_find(http->method_text, &parts, params);
+    r->has_agent = agent_id_parse(params[0], &r->agent);
+    return error;
+}
+
+static struct server_verdict on_head(void *arg, const struct http_request *http) {
+    struct serve *s = arg;
+    struct request r;
+    enum err error = match(s, http, &r);
+    size_t max = r.route->agent_call ? AGENT_BODY_MAX : (size_t)s->shared->config->forward.max_body;
+    return (struct server_verdict){error, max};
+}
+
+static void on_request(void *arg, struct exchange *x, const struct http_request *http,
+                       struct span body) {
+    struct serve *s = arg;
+    struct request r;
+    (void)match(s, http, &r); /* on_head has refused what cannot be matched */
+    r.x = x;
+    r.body = body;
+    r.token = SPAN_NONE;
+    r.verified = false;
+    note_correlation(&r);
+    metric_add(METRIC_REQUESTS_CONNECT + (enum metric)r.route->counted, 1);
+    r.route->journey(s, &r);
+}
+
+static void on_refusal(void *arg, enum err error, const struct http_request *http,
+                       struct str *fields, struct str *body) {
+    (void)arg;
+    const struct err_row *row = err_row(error);
+    char id[RANDOM_UUID];
+    random_uuid(id);
+    struct answering to = {.correlation_id = {id, sizeof id}};
+    if (http)
+        to.path = http->target;
+    if (http && headers_correlation_ok(http->fields.known[HTTP_CORRELATION_ID]))
+        to.correlation_id = http->fields.known[HTTP_CORRELATION_ID];
+    spell_fields(fields, SPAN(JSON_TYPE), to.correlation_id);
+    if (row->retryable)
+        STR_ADD(fields, "Retry-After: 1\r\n");
+    spell_error(body, row->status, row->message, &to, NULL, row->code);
+}
+
+const struct server_events serve_events = {on_head, on_request, on_refusal};
+
+/* ---- to the controller ---- */
+
+void request_spell_upstream(struct serve *s, const struct request *r) {
+    char path[64], id[AGENT_ID_HEX], peer[EXCHANGE_PEER];
+    exchange_peer(r->x, peer);
+    struct headers_hop hop = {
+        .method = r->http->method_text,
+        .path = r->path,
+        .query = r->http->query,
+        .upstream_host = span_of(s->shared->upstream_authority),
+        .peer = span_of(peer),
+        .peer_uses_tls = exchange_is_tls(r->x),
+        .correlation_id = r->correlation_id,
+        .content_length =
+            r->http->content_length == 0 && r->http->method == HTTP_GET ? -1 : (int64_t)r->body.len,
+        .upgrade = r->http->wants_upgrade,
+    };
+    /* What was authorised is what is forwarded: the plain spelling, not the client's. */
+    if (r->has_agent && r->route->canonical) {
+        agent_id_text(&r->agent, id);
+        (void)snprintf(path, sizeof path, "/agents/%.*s%s", AGENT_ID_HEX, id, r->route->canonical);
+        hop.path = span_of(path);
+    }
+    str_clear(&s->head);
+    headers_to_upstream(&s->head, r->http, &hop);
+}

@@ -1,0 +1,63 @@
+/* From a request to its journey: match, authenticate, hand on. The only place that spells the
+ * gateway's own answers and errors. */
+#pragma once
+
+#include "base/err.h"
+#include "rules/headers.h"
+#include "rules/payload.h"
+#include "serve/routes.h"
+#include "serve/serve.h"
+
+/* A request being judged; lives on the stack. Spans borrow the server's bytes. */
+struct request {
+    struct exchange *x;
+    const struct http_request *http;
+    struct span body;
+    const struct route *route;
+    bool has_agent; /* the path names a well-formed agent id */
+    struct agent_id agent;
+    struct span path; /* after the prefix was stripped: what errors quote with the query */
+    struct span correlation_id;
+    char correlation_memory[HEADERS_CORRELATION_MAX];
+    struct span token;          /* presented, perhaps not verified; empty: none */
+    struct token_claims claims; /* valid when `verified` */
+    bool verified;
+    enum token_fault fault;
+};
+
+/* What an answer needs after the request's bytes are gone. */
+struct caller {
+    struct exchange *x; /* NULL: the client has left */
+    char *path;         /* with its query, terminated */
+    uint8_t correlation_len;
+    char correlation[HEADERS_CORRELATION_MAX];
+};
+
+void caller_keep(struct caller *c, const struct request *r);
+void caller_release(struct caller *c);
+struct span caller_correlation(const struct caller *c);
+
+/* Verifies the presented token, once; r->verified and r->fault say the result. */
+void request_authenticate(struct serve *s, struct request *r);
+/* ERR_OK, or what the route's `who` and the policy say to this token. Call after _authenticate. */
+enum err request_authorize(struct serve *s, const struct request *r);
+
+/* ---- answers: to a request that is still here, or to a kept caller ---- */
+
+/* 201 with a constant body. */
+void request_answer_success(struct serve *s, struct request *r);
+void request_refuse(struct serve *s, struct request *r, enum err error);
+/* The controller's 400: `message`, and `errors` unless they are NULL. */
+void request_refuse_payload(struct serve *s, struct request *r, const struct payload_verdict *v);
+/* The controller's own words, repeated. */
+void request_refuse_verdict(struct serve *s, struct request *r, int status, const char *message);
+
+void caller_answer_success(struct serve *s, struct caller *c);
+void caller_refuse(struct serve *s, struct caller *c, enum err error);
+void caller_refuse_verdict(struct serve *s, struct caller *c, int status, const char *message);
+/* `fields` beyond Content-Type and the correlation id; may be empty. */
+void caller_answer(struct serve *s, struct caller *c, int status, struct span content_type,
+                   struct span fields, struct span body);
+
+/* Builds the head of the request as it goes to the controller, in s->head. */
+void request_spell_upstream(struct serve *s, const struct request *r);

@@ -1,0 +1,58 @@
+#include "serve/serve.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/random.h"
+
+#include <stdatomic.h>
+
+static struct token_verifier *make_verifier(const struct config *config) {
+    enum { CACHE_ENTRIES = 16384 };
+    uint8_t hash_key[16];
+    random_fill(hash_key, sizeof hash_key);
+    struct token_secrets secrets = {
+        {config->jwt.secret.bytes, config->jwt.secret.len},
+        {config->jwt.previous_secret.bytes, config->jwt.previous_secret.len}};
+    return token_verifier_new(&secrets, config->jwt.leeway_ms / 1000, CACHE_ENTRIES, hash_key);
+}
+
+void serve_init(struct serve *s, struct shared *shared, size_t worker, struct loop *loop,
+                struct upstream *upstream) {
+    enum { FIELDS_MAX = 2 * HTTP_HEAD_MAX, BODY_MAX = 65536 + GRANT_BODY_MAX };
+    *s = (struct serve){.shared = shared, .worker = worker, .loop = loop, .upstream = upstream};
+    str_init(&s->fields, FIELDS_MAX);
+    str_init(&s->head, FIELDS_MAX);
+    str_init(&s->body, BODY_MAX);
+    s->verifier = make_verifier(shared->config);
+}
+
+void serve_release(struct serve *s) {
+    token_verifier_free(s->verifier);
+    str_release(&s->fields);
+    str_release(&s->head);
+    str_release(&s->body);
+}
+
+enum controller serve_controller(const struct shared *shared) {
+    int64_t heard = atomic_load_explicit(&shared->controller_heard_ms, memory_order_relaxed);
+    int64_t failed = atomic_load_explicit(&shared->controller_failed_ms, memory_order_relaxed);
+    if (heard == 0 && failed == 0)
+        return CONTROLLER_UNKNOWN;
+    return failed > heard ? CONTROLLER_DOWN : CONTROLLER_UP;
+}
+
+void serve_heard(struct serve *s, enum err error, int status) {
+    struct shared *shared = s->shared;
+    if (error == ERR_CANCELLED)
+        return;
+    bool fine = error == ERR_OK && status < 500;
+    enum controller before = serve_controller(shared);
+    atomic_store_explicit(fine ? &shared->controller_heard_ms : &shared->controller_failed_ms,
+                          clock_mono_ms(), memory_order_relaxed);
+    const char *why = error == ERR_OK ? "it answers with 5xx" : err_row(error)->message;
+    if (!fine && before != CONTROLLER_DOWN)
+        log_warn("the controller fails", F_TEXT("upstream", shared->upstream_authority),
+                 F_TEXT("error", why));
+    else if (fine && before != CONTROLLER_UP)
+        log_info("the controller answers", F_TEXT("upstream", shared->upstream_authority));
+}

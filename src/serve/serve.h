@@ -1,0 +1,59 @@
+/* One worker's share of the gateway: what all journeys work with.
+ *
+ *   bytes --> io/server --> request.c --> routes.c (the table of contents)
+ *                               |-- connect.c    from cache, or one flight to the controller
+ *                               |-- heartbeat.c  acknowledged here ---> flush.c --> controller
+ *                               |-- disconnect.c after what is under way, before what comes
+ *                               '-- forward.c    everything else, streamed */
+#pragma once
+
+#include "io/loop.h"
+#include "io/mailbox.h"
+#include "io/server.h"
+#include "io/upstream.h"
+#include "rules/agents.h"
+#include "rules/config.h"
+#include "rules/grant.h"
+#include "rules/token.h"
+
+/* Shared by all workers, immutable but for what locks itself. */
+struct shared {
+    const struct config *config;
+    struct grant_key grant_key;
+    struct agents *agents;
+    struct server_limits limits;
+    char upstream_authority[300]; /* "host:port", terminated */
+    size_t worker_count;
+    struct mailbox **mailbox;             /* of each worker */
+    _Atomic int64_t controller_heard_ms;  /* monotonic: its last answer; 0: never */
+    _Atomic int64_t controller_failed_ms; /* monotonic: its last failure; 0: never */
+};
+
+struct flush;
+
+struct serve {
+    struct shared *shared;
+    size_t worker; /* this one's number */
+    struct loop *loop;
+    struct server *server;
+    struct upstream *upstream;
+    struct token_verifier *verifier;
+    struct flush *flush;
+    struct str fields, body, head; /* builders for what is being answered or asked */
+    bool draining;                 /* TERM: what is held is due now */
+    bool closing;                  /* the loops have stopped: nothing new is begun */
+};
+
+/* The worker's server, upstream and flush are made by the caller (app/worker). */
+void serve_init(struct serve *s, struct shared *shared, size_t worker, struct loop *loop,
+                struct upstream *upstream);
+void serve_release(struct serve *s);
+/* What the server shall tell: pass as its events, with the struct serve as argument. */
+extern const struct server_events serve_events;
+
+enum controller { CONTROLLER_UNKNOWN, CONTROLLER_UP, CONTROLLER_DOWN };
+
+/* By its last answer, or failure to give one. Thread safe. */
+enum controller serve_controller(const struct shared *shared);
+/* A call to the controller ended. A change is logged. */
+void serve_heard(struct serve *s, enum err error, int status);
