@@ -42,20 +42,37 @@ const inOwnWords = (recorded, now) => {
     return { ...recorded, headers: ownHeaders(now), body: JSON.stringify({ ...body, message: someMessage(now) }) };
 };
 
+/** The recorded answer to another request. */
+const asRecorded = (name) => (recorded, now, other) => other(name);
+
 const ownHeaders = (now) => ({
     'content-type': 'application/json; charset=utf-8',
-    'content-length': now.headers['content-length'],
     'x-correlation-id': '<uuid>',
     date: '<date>',
+    // Compared only where one was recorded.
+    ...('content-length' in now.headers && { 'content-length': now.headers['content-length'] }),
 });
 const parsed = (now) => (now.body ? JSON.parse(now.body) : {});
 const someMessage = (now) => parsed(now).message || 'some message';
 const somePath = (now) => ('path' in parsed(now) ? { path: parsed(now).path } : {});
 
+const acknowledged = {
+    status: 201,
+    interim: [],
+    headers: {
+        'content-type': 'application/json; charset=utf-8',
+        'content-length': '16',
+        'x-correlation-id': '<uuid>',
+        date: '<date>',
+    },
+    body: '{"success":true}',
+};
+
 const differences = [
     {
         why: 'a body over 102,400 bytes is said to be too large',
         expect: refused(413, 'GATEWAY_BODY_TOO_LARGE'),
+        closes: true,
         transcripts: ['connect-oversize-body'],
     },
     {
@@ -83,13 +100,13 @@ const differences = [
     {
         why: 'two Authorization headers are ambiguous',
         expect: refused(400, 'GATEWAY_TWO_AUTHORIZATIONS'),
+        closes: true,
         transcripts: ['heartbeat-two-authorization-headers'],
     },
     {
-        why: 'what is wrong with JSON is said in our words, without quoting it',
+        why: 'what is wrong with JSON is said without quoting the body: it may hold a secret',
         expect: inOwnWords,
-        transcripts: ['connect-bad-json', 'connect-json-string', 'heartbeat-bad-json',
-            'heartbeat-bad-json-no-auth'],
+        transcripts: ['connect-json-string'],
     },
     {
         why: 'the controller sees ids in lower case, and so its tokens say them',
@@ -102,7 +119,24 @@ const differences = [
     {
         why: 'TRACE is not passed on',
         expect: refused(501, 'GATEWAY_METHOD_NOT_IMPLEMENTED'),
+        closes: true,
         transcripts: ['trace-health'],
+    },
+    {
+        why: 'the controller sees its own name as Host; the client\'s goes into X-Forwarded-Host',
+        expect: asRecorded('mcp-initialize'),
+        transcripts: ['mcp-bad-host'],
+    },
+    {
+        why: 'a controller that closes without a word is a bad gateway',
+        expect: refused(502, 'GATEWAY_UPSTREAM_CLOSED'),
+        closes: false,
+        transcripts: ['socketio-upgrade-documented-path'],
+    },
+    {
+        why: 'a held heartbeat is acknowledged; its deletion is heard when the next one is passed on',
+        expect: () => ({ ...acknowledged }),
+        transcripts: ['heartbeat-after-delete'],
     },
     {
         why: 'what is no proper HTTP gets an answer that says so',
@@ -131,62 +165,62 @@ const differences = [
 // Between two hops, each with its own connection handling and framing (RFC 9110 section 7.6.1).
 const hopByHop = ['connection', 'keep-alive', 'transfer-encoding', 'upgrade'];
 const agentCall = /^POST \/agents\/[^/ ]+\/(connect|heartbeat|disconnect|credentials\/regenerate)\b/i;
+// What it may add to the answers of agent calls: in no recording, tested elsewhere.
+const added = ['cache-status', 'cache-control', 'age', 'x-aiwm-ack'];
 
-/** The headers that should have come, given which answer came. */
-function expectedHeaders(transcript, recorded, now) {
-    const headers = { ...recorded };
+const isAgentCall = (transcript) => agentCall.test(transcript.request.toString('latin1'));
+
+/** The recorded answer as it should come through the gateway. */
+function expected(transcript, recorded, now) {
+    const headers = { ...recorded.headers };
     for (const name of hopByHop) delete headers[name];
-    if (!headers['content-length'] && now['content-length']) delete now['content-length'];
-    if (!now.via && agentCall.test(transcript.request.toString('latin1'))) {
-        // Made by the gateway itself.
+    headers['x-correlation-id'] ??= '<uuid>';
+    if (!now.headers.via && isAgentCall(transcript)) {
+        // Made by the gateway itself, which is not Express and edits what it keeps.
         delete headers['x-powered-by'];
         delete headers.etag;
     } else {
         headers.via = '1.1 aiwm-gateway';
     }
-    return headers;
+    return { ...recorded, headers };
 }
 
-// What it may add to the answers of agent calls: not part of any recording, tested elsewhere.
-const added = ['cache-status', 'cache-control', 'age', 'x-aiwm-ack', 'retry-after'];
-
-function comparable(transcript, recorded, now) {
-    const view = { ...now, headers: { ...now.headers } };
-    for (const name of hopByHop) delete view.headers[name];
-    if (agentCall.test(transcript.request.toString('latin1')))
-        for (const name of added) delete view.headers[name];
-    const expected = { ...recorded, headers: expectedHeaders(transcript, recorded.headers, view.headers) };
-    return [view, expected];
+/** The answer that came, without what is each hop's own business. */
+function received(transcript, recorded, now) {
+    const headers = { ...now.headers };
+    for (const name of hopByHop) delete headers[name];
+    if (isAgentCall(transcript)) for (const name of added) delete headers[name];
+    if (!recorded.headers['content-length']) delete headers['content-length'];
+    return { ...now, headers };
 }
 
-/** Fails unless this answer is the recorded one, but for what is different in general. */
-function compare(transcript, recorded, now) {
-    const [view, expected] = comparable(transcript, recorded, now);
-    assert.deepEqual(view, expected);
+const byName = new Map(transcripts().map((t) => [t.name, t]));
+
+/** What should have come. `other` gives the same for another transcript. */
+function wanted(transcript, recorded, now, row) {
+    const usual = expected(transcript, recorded, now);
+    if (!row) return usual;
+    const other = (name) => expected(byName.get(name), plain(recordedAnswers(byName.get(name))[0]), now);
+    return row.expect(usual, now, other);
 }
 
-/** Fails unless this answer is what the row says. */
-function compareWithRow(transcript, row, recorded, now) {
-    const [view, usual] = comparable(transcript, recorded, now);
-    delete view.headers['retry-after'];
-    assert.deepEqual(view, row.expect(usual, view), row.why);
-}
-
-function same(...args) {
-    try {
-        compare(...args);
-        return true;
-    } catch {
-        return false;
+function check(transcript, recorded, answer, row) {
+    const then = plain(recorded);
+    const now = received(transcript, then, plain(answer));
+    if (!row) {
+        assert.deepEqual(now, wanted(transcript, then, now));
+        return;
     }
+    delete now.headers['retry-after'];
+    assert.notDeepEqual(now, wanted(transcript, then, now), `no longer different: ${row.why}`);
+    assert.deepEqual(now, wanted(transcript, then, now, row), row.why);
 }
 
 /** Each connection says how long it may stay, and keeps its word. */
-function checkConnection(transcript, answer) {
+function checkConnection(closes, answer) {
     if (answer.status === 101) return;
-    const closing = transcript.closes;
-    assert.equal(answer.header('connection'), closing ? 'close' : 'keep-alive');
-    assert.equal(answer.header('keep-alive'), closing ? undefined : 'timeout=75');
+    assert.equal(answer.header('connection'), closes ? 'close' : 'keep-alive');
+    assert.equal(answer.header('keep-alive'), closes ? undefined : 'timeout=75');
 }
 
 const rowOf = (transcript) => differences.find((row) => row.transcripts.includes(transcript.name));
@@ -211,20 +245,13 @@ for (const cache of [true, false])
             for (const transcript of transcripts())
                 await t.test(transcript.name, async () => {
                     const row = rowOf(transcript);
+                    const closes = row?.closes ?? transcript.closes;
                     const recorded = recordedAnswers(transcript);
-                    const answers = await session.play(transcript, gateway.target);
-                    if (recorded.length === 0 && answers.length === 0) return;
-                    assert.equal(answers.length, recorded.length);
+                    const answers = await session.play(transcript, gateway.target, closes);
+                    assert.equal(answers.length, Math.max(recorded.length, row ? 1 : 0));
                     for (const [i, answer] of answers.entries()) {
-                        const then = plain(recorded[i]);
-                        const now = plain(answer);
-                        if (row) {
-                            assert.ok(!same(transcript, then, now), `no longer different: ${row.why}`);
-                            compareWithRow(transcript, row, then, now);
-                        } else {
-                            compare(transcript, then, now);
-                        }
-                        checkConnection(transcript, answer);
+                        check(transcript, recorded[i], answer, row);
+                        checkConnection(closes, answer);
                     }
                 });
         });

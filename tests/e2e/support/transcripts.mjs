@@ -96,8 +96,9 @@ export class Session {
         return Buffer.from(text, 'latin1');
     }
 
-    /** Sends it on a connection of its own; as many answers as were recorded, and its end. */
-    async play(transcript, target) {
+    /** Sends it on a connection of its own: as many answers as were recorded, and its end where
+     * the peer is to close. */
+    async play(transcript, target, closes = transcript.closes) {
         const recorded = recordedAnswers(transcript);
         const wire = await Wire.open(target);
         const answers = [];
@@ -106,7 +107,7 @@ export class Session {
             for (let i = 0; i < Math.max(recorded.length, 1); i++)
                 answers.push(await wire.answer({ head: transcript.method === 'HEAD' }));
             if (answers[0].status === 101) answers[0].body = await openingFrame(wire);
-            if (transcript.closes) await wire.closed({ ms: 2000 });
+            if (closes) await wire.closed({ ms: 2000 });
             this.#remember(recorded[0], answers[0]);
         } catch (error) {
             if (!(error instanceof Closed) || recorded.length > 0) throw error;
