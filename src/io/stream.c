@@ -344,7 +344,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
     }
     if (s->paused || s->ended)
         return;
-    if (s->ssl && !s->handshaking && (s->held_len > 0 || SSL_has_pending(s->ssl))) {
+    if (s->ssl && !s->handshaking && (s->held_len > 0 || SSL_pending(s->ssl) > 0)) {
         s->feed = (struct span){s->held, s->held_len};
         read_records(s);
         return;
@@ -407,7 +407,7 @@ void stream_resume(struct stream *s) {
     if (s->ended)
         return;
     event_add(&s->readable, NULL);
-    if (s->ssl && (s->held_len > 0 || SSL_has_pending(s->ssl)))
+    if (s->ssl && (s->held_len > 0 || SSL_pending(s->ssl) > 0))
         event_active(&s->readable, EV_READ, 1);
 }
 
