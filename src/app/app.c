@@ -279,10 +279,10 @@ static int serve_until_term(struct app *app, const struct demo *demo) {
     return up && held == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static int run_demo(char *const *environ, const char *config_file) {
+static int run_demo(char *const *environment, const char *config_file) {
     struct app app = {0};
     const char *why = "";
-    struct demo *demo = demo_start(environ, &why);
+    struct demo *demo = demo_start(environment, &why);
     if (!demo) {
         (void)fprintf(stderr, "the demo cannot start: %s\n", why);
         return EXIT_FAILURE;
@@ -297,10 +297,10 @@ static int run_demo(char *const *environ, const char *config_file) {
     return code;
 }
 
-static int run_gateway(char *const *environ, const struct options *options) {
+static int run_gateway(char *const *environment, const struct options *options) {
     struct app app = {0};
     int code = EXIT_CONFIG;
-    if (setup_read(&app.setup, options->config_file, environ)) {
+    if (setup_read(&app.setup, options->config_file, environment)) {
         code = EXIT_SUCCESS;
         if (options->action == OPTIONS_RUN)
             code = serve_until_term(&app, NULL);
@@ -312,11 +312,11 @@ static int run_gateway(char *const *environ, const struct options *options) {
     return code;
 }
 
-static int print_config(char *const *environ, const char *config_file) {
+static int print_config(char *const *environment, const char *config_file) {
     struct setup setup;
     enum { PRINT_MAX = 65536 };
     int code = EXIT_CONFIG;
-    if (setup_read(&setup, config_file, environ)) {
+    if (setup_read(&setup, config_file, environment)) {
         struct str out;
         str_init(&out, PRINT_MAX);
         config_print(setup.config, &out);
@@ -338,7 +338,7 @@ static int describe_config(void) {
     return EXIT_SUCCESS;
 }
 
-int app_run(const struct options *options, char *const *environ) {
+int app_run(const struct options *options, char *const *environment) {
     switch (options->action) {
     case OPTIONS_HELP:
         options_print_help(stdout);
@@ -349,10 +349,10 @@ int app_run(const struct options *options, char *const *environ) {
     case OPTIONS_HELP_CONFIG:
         return describe_config();
     case OPTIONS_PRINT_CONFIG:
-        return print_config(environ, options->config_file);
+        return print_config(environment, options->config_file);
     case OPTIONS_DEMO:
-        return run_demo(environ, options->config_file);
+        return run_demo(environment, options->config_file);
     default:
-        return run_gateway(environ, options);
+        return run_gateway(environment, options);
     }
 }

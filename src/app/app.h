@@ -3,5 +3,5 @@
 
 #include "app/options.h"
 
-/* Runs what the options say. Returns the exit code. `environ` is NULL-terminated. */
-int app_run(const struct options *options, char *const *environ);
+/* Runs what the options say. Returns the exit code. `environment` is NULL-terminated. */
+int app_run(const struct options *options, char *const *environment);

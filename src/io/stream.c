@@ -442,7 +442,8 @@ static void expect_host(SSL *ssl, const char *host) {
         return;
     }
     SSL_set1_host(ssl, host);
-    SSL_set_tlsext_host_name(ssl, host);
+    /* The macro of that name casts const away. */
+    SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, (void *)(uintptr_t)host);
 }
 
 bool stream_connect(struct stream *s, struct loop *loop, const struct sockaddr *address,
