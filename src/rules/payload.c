@@ -205,25 +205,43 @@ void payload_read_connect(struct span content_type, struct span content_encoding
 /* ---- the controller's answers ---- */
 
 /* exp of the token that is this member. */
-static bool read_expiry(const struct json_member *member, int64_t *expires_s) {
+static bool read_token(const struct json_member *member, struct connect_answer *out) {
     struct span token;
-    return json_member_string(member, &token) && token_peek_expiry(token, expires_s);
+    _Static_assert(sizeof out->org == TOKEN_ORG_MAX, "both hold an organization");
+    return json_member_string(member, &token) && token_peek(token, &out->expires_s, out->org);
+}
+
+/* The id of an object such as "instruction":{"id":...}; empty where there is none. */
+static struct span read_id(const struct json_member *member) {
+    struct json_members inner;
+    struct span id = SPAN_NONE;
+    if (member && json_scan_object(member->value, &inner))
+        (void)json_member_string(json_member_find(&inner, SPAN("id")), &id);
+    return id;
+}
+
+static void read_expires_in(const struct json_member *member, struct span body,
+                            struct connect_answer *out) {
+    int64_t seconds;
+    if (!json_member_integer(member, &seconds))
+        return;
+    out->expires_in_at = (size_t)(member->value.ptr - body.ptr);
+    out->expires_in_len = member->value.len;
 }
 
 bool payload_read_connect_answer(struct span body, struct connect_answer *out) {
     struct json_members members;
     struct connect_answer found = {0};
-    int64_t seconds;
     if (body.len > ANSWER_MAX || !json_scan_object(body, &members))
         return false;
-    if (!read_expiry(json_member_find(&members, SPAN("accessToken")), &found.expires_s) &&
-        !read_expiry(json_member_find(&members, SPAN("token")), &found.expires_s))
+    if (!read_token(json_member_find(&members, SPAN("accessToken")), &found) &&
+        !read_token(json_member_find(&members, SPAN("token")), &found))
         return false;
-    const struct json_member *expires_in = json_member_find(&members, SPAN("expiresIn"));
-    if (json_member_integer(expires_in, &seconds)) {
-        found.expires_in_at = (size_t)(expires_in->value.ptr - body.ptr);
-        found.expires_in_len = expires_in->value.len;
-    }
+    const struct json_member *deployment = json_member_find(&members, SPAN("deployment"));
+    read_expires_in(json_member_find(&members, SPAN("expiresIn")), body, &found);
+    found.instruction = read_id(json_member_find(&members, SPAN("instruction")));
+    found.deployment = read_id(deployment);
+    found.has_deployment = deployment && deployment->kind == JSON_KIND_OBJECT;
     *out = found;
     return true;
 }

@@ -44,9 +44,13 @@ void payload_read_connect(struct span content_type, struct span content_encoding
 
 /* What matters in the controller's answer to a connect. */
 struct connect_answer {
-    int64_t expires_s;     /* exp of the JWT at accessToken or token */
-    size_t expires_in_at;  /* where the digits of the top-level expiresIn stand in the body */
-    size_t expires_in_len; /* 0: there is none (or it is not a plain integer) */
+    int64_t expires_s;       /* exp of the JWT at accessToken or token */
+    size_t expires_in_at;    /* where the digits of the top-level expiresIn stand in the body */
+    size_t expires_in_len;   /* 0: there is none (or it is not a plain integer) */
+    struct span instruction; /* its id; empty: there is none. Borrows the body */
+    struct span deployment;  /* its id, likewise */
+    bool has_deployment;     /* a managed agent, whether or not the id could be read */
+    char org[64];            /* of the token; "" when it has none */
 };
 
 /* False when the body is no JSON object with such a token: such answers are not cached. */

@@ -195,10 +195,20 @@ static bool read_agent(const struct json_members *claims, struct span subject,
     return in_subject || in_agent_id;
 }
 
+/* "" when there is none, or one that does not fit. */
+static void read_org(const struct json_members *claims, char out[TOKEN_ORG_MAX]) {
+    struct span org;
+    bool fits = json_member_string(json_member_find(claims, SPAN("orgId")), &org) &&
+                org.len < TOKEN_ORG_MAX;
+    if (fits)
+        memcpy(out, org.ptr, org.len);
+    out[fits ? org.len : 0] = '\0';
+}
+
 static enum token_fault read_claims(const struct json_members *claims, const struct times *times,
                                     struct token_claims *out) {
     const struct json_member *subject = json_member_find(claims, SPAN("sub"));
-    struct span text, org;
+    struct span text;
     if (!subject || subject->kind != JSON_KIND_STRING || subject->value.len == 2)
         return TOKEN_NO_SUBJECT;
     *out = (struct token_claims){.expires_s = times->expires_s};
@@ -206,9 +216,7 @@ static enum token_fault read_claims(const struct json_members *claims, const str
     if (!json_member_string(subject, &text))
         text = SPAN_NONE;
     out->is_agent = read_agent(claims, text, &out->agent);
-    if (json_member_string(json_member_find(claims, SPAN("orgId")), &org) &&
-        org.len < sizeof out->org)
-        memcpy(out->org, org.ptr, org.len);
+    read_org(claims, out->org);
     return TOKEN_FINE;
 }
 
@@ -420,10 +428,14 @@ enum token_fault token_verify(struct token_verifier *v, struct span token, int64
     return fault;
 }
 
-bool token_peek_expiry(struct span token, int64_t *expires_s) {
+bool token_peek(struct span token, int64_t *expires_s, char org[TOKEN_ORG_MAX]) {
     struct parts parts;
     struct decoded decoded;
-    return token.len > 0 && split(token, &parts) && decode_object(parts.header, &decoded) &&
-           decode_object(parts.claims, &decoded) &&
-           json_member_integer(json_member_find(&decoded.members, SPAN("exp")), expires_s);
+    bool readable = token.len > 0 && split(token, &parts) &&
+                    decode_object(parts.header, &decoded) &&
+                    decode_object(parts.claims, &decoded) &&
+                    json_member_integer(json_member_find(&decoded.members, SPAN("exp")), expires_s);
+    if (readable && org)
+        read_org(&decoded.members, org);
+    return readable;
 }

@@ -72,6 +72,7 @@ enum err token_fault_err(enum token_fault fault);
 /* "expired", "signature", ...: for logs and metrics. */
 const char *token_fault_name(enum token_fault fault);
 
-/* exp of a token without checking its signature: for tokens the controller itself just gave us.
- * False when it is no JWT with an integer exp. Bounded like token_verify. */
-bool token_peek_expiry(struct span token, int64_t *expires_s);
+/* exp and orgId ("" when absent) of a token without checking its signature: for tokens the
+ * controller itself just gave us. `org` may be NULL. False when it is no JWT with an integer exp.
+ * Bounded like token_verify. */
+bool token_peek(struct span token, int64_t *expires_s, char org[TOKEN_ORG_MAX]);

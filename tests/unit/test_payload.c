@@ -455,3 +455,25 @@ Test(payload, cuts_a_verdicts_message_between_characters) {
     cr_assert(payload_is_verdict(401, span_of(body), message));
     cr_expect_eq(strlen(message), 254);
 }
+
+Test(payload, a_connect_answer_says_what_it_depends_on) {
+    char token[1024], body[2048];
+    mint(token, "{\"exp\":99,\"orgId\":\"691eb9e6517f917943ae1f9d\"}");
+    struct connect_answer answer;
+    snprintf(body, sizeof body,
+             "{\"token\":\"%s\",\"instruction\":{\"id\":\"6b01\",\"systemPrompt\":\"{id}\"},"
+             "\"deployment\":{\"id\":\"6e01\",\"model\":\"m\"}}",
+             token);
+    cr_assert(payload_read_connect_answer(span_of(body), &answer));
+    cr_expect(span_equal(answer.instruction, SPAN("6b01")));
+    cr_expect(span_equal(answer.deployment, SPAN("6e01")));
+    cr_expect(answer.has_deployment);
+    cr_expect_str_eq(answer.org, "691eb9e6517f917943ae1f9d");
+
+    snprintf(body, sizeof body, "{\"token\":\"%s\",\"instruction\":null,\"settings\":{\"id\":1}}",
+             token);
+    cr_assert(payload_read_connect_answer(span_of(body), &answer));
+    cr_expect_eq(answer.instruction.len, 0);
+    cr_expect_eq(answer.deployment.len, 0);
+    cr_expect_not(answer.has_deployment);
+}

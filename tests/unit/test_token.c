@@ -581,15 +581,21 @@ Test(token, faults_have_names_and_only_one_shows) {
 Test(token, expiry_can_be_peeked_at_without_a_key) {
     char text[1024];
     int64_t expires_s = 0;
-    cr_expect(token_peek_expiry(span_of(CONTROLLERS), &expires_s));
+    cr_expect(token_peek(span_of(CONTROLLERS), &expires_s, NULL));
     cr_expect_eq(expires_s, EXP);
-    cr_expect(token_peek_expiry(
+    cr_expect(token_peek(
         mint_any(text, SPAN("{\"alg\":\"RS256\"}"), SPAN("{\"exp\":7}"), SPAN("k"), "SHA512"),
-        &expires_s));
+        &expires_s, NULL));
     cr_expect_eq(expires_s, 7);
     static const char *const rows[] = {"{}", "{\"exp\":\"7\"}", "{\"exp\":1,\"exp\":2}", "[]", "x"};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        cr_expect_not(token_peek_expiry(mint(text, rows[i]), &expires_s), "%s", rows[i]);
-    cr_expect_not(token_peek_expiry(SPAN_NONE, &expires_s));
-    cr_expect_not(token_peek_expiry(SPAN("a.b.c"), &expires_s));
+        cr_expect_not(token_peek(mint(text, rows[i]), &expires_s, NULL), "%s", rows[i]);
+    char org[TOKEN_ORG_MAX];
+    cr_expect(token_peek(mint(text, "{\"exp\":7,\"orgId\":\"691eb9e6517f917943ae1f9d\"}"),
+                         &expires_s, org));
+    cr_expect_str_eq(org, "691eb9e6517f917943ae1f9d");
+    cr_expect(token_peek(mint(text, "{\"exp\":7}"), &expires_s, org));
+    cr_expect_str_eq(org, "", "no organization, none said");
+    cr_expect_not(token_peek(SPAN_NONE, &expires_s, NULL));
+    cr_expect_not(token_peek(SPAN("a.b.c"), &expires_s, NULL));
 }
