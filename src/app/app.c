@@ -328,11 +328,11 @@ static int print_config(char *const *environment, const char *config_file) {
     return code;
 }
 
-static int describe_config(void) {
+static int describe_config(void (*describe)(struct str *out)) {
     struct str out;
     enum { DESCRIBE_MAX = 262144 };
     str_init(&out, DESCRIBE_MAX);
-    config_describe(&out);
+    describe(&out);
     printf("%.*s", SPAN_ARG(str_span(&out)));
     str_release(&out);
     return EXIT_SUCCESS;
@@ -347,7 +347,11 @@ int app_run(const struct options *options, char *const *environment) {
         options_print_version(stdout);
         return EXIT_SUCCESS;
     case OPTIONS_HELP_CONFIG:
-        return describe_config();
+        return describe_config(config_describe);
+    case OPTIONS_HELP_CONFIG_MARKDOWN:
+        return describe_config(config_markdown);
+    case OPTIONS_HELP_CONFIG_SCHEMA:
+        return describe_config(config_schema);
     case OPTIONS_PRINT_CONFIG:
         return print_config(environment, options->config_file);
     case OPTIONS_DEMO:

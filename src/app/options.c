@@ -11,7 +11,7 @@ static const struct option long_options[] = {
     {"config", required_argument, NULL, CONFIG_FILE},
     {"check-config", no_argument, NULL, ACTION + OPTIONS_CHECK_CONFIG},
     {"print-config", no_argument, NULL, ACTION + OPTIONS_PRINT_CONFIG},
-    {"help-config", no_argument, NULL, ACTION + OPTIONS_HELP_CONFIG},
+    {"help-config", optional_argument, NULL, ACTION + OPTIONS_HELP_CONFIG},
     {"demo", no_argument, NULL, ACTION + OPTIONS_DEMO},
     {"version", no_argument, NULL, ACTION + OPTIONS_VERSION},
     {"help", no_argument, NULL, ACTION + OPTIONS_HELP},
@@ -39,9 +39,21 @@ static enum options_verdict take_file(struct options *o, const char *path) {
     return OPTIONS_FINE;
 }
 
+static enum options_verdict take_help_config(struct options *o, const char *format) {
+    if (!format)
+        return take_action(o, OPTIONS_HELP_CONFIG);
+    if (strcmp(format, "markdown") == 0)
+        return take_action(o, OPTIONS_HELP_CONFIG_MARKDOWN);
+    if (strcmp(format, "schema") == 0)
+        return take_action(o, OPTIONS_HELP_CONFIG_SCHEMA);
+    return refuse(o, "--help-config comes as markdown or schema, not as ", format);
+}
+
 static enum options_verdict take(struct options *o, int option, const char *argument) {
     if (option == CONFIG_FILE)
         return take_file(o, optarg);
+    if (option == ACTION + OPTIONS_HELP_CONFIG)
+        return take_help_config(o, optarg);
     if (option == ':')
         return refuse(o, "this option needs a value: ", argument);
     if (option == '?')
@@ -90,6 +102,7 @@ void options_print_help(FILE *to) {
         "  aiwm-gateway --config FILE --check-config  say everything that is wrong with it\n"
         "  aiwm-gateway --config FILE --print-config  the effective configuration as YAML\n"
         "  aiwm-gateway --help-config                 every key: meaning, range, default\n"
+        "               --help-config=markdown|schema   the same as docs, as a JSON schema\n"
         "  aiwm-gateway --demo                        try it, with a controller of its own\n"
         "  aiwm-gateway --version\n"
         "  aiwm-gateway --help\n"
@@ -104,10 +117,10 @@ void options_print_help(FILE *to) {
         "  AIWM_GATEWAY_JWT_SECRET=\"$JWT_SECRET\" \\\n"
         "  AIWM_GATEWAY_TLS_ENABLED=false aiwm-gateway\n"
         "      beside a controller on the same machine, without TLS\n"
-        "  aiwm-gateway --config /etc/aiwm-gateway.yaml --check-config && kill -HUP \"$PID\"\n"
-        "      reload only what is fine\n"
+        "  aiwm-gateway --config /etc/aiwm-gateway.yaml --check-config && kill \"$PID\"\n"
+        "      restart only with what is fine\n"
         "\n"
-        "Signals: TERM drains and ends, HUP reloads (all or nothing).\n"
+        "Signals: TERM and INT drain and end; the second one ends at once.\n"
         "Exit codes: 0 ended as told, 1 failed while running, 64 wrong command line,\n"
         "78 wrong configuration.\n",
         to);

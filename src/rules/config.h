@@ -114,6 +114,9 @@ void config_print(const struct config *config, struct str *out);
 
 /* Every key with default, range, unit, environment name and help, for --help-config and docs. */
 void config_describe(struct str *out);
+/* The same as docs/config.md, and as a JSON schema for editors. */
+void config_markdown(struct str *out);
+void config_schema(struct str *out);
 
 /* Which keys differ and take effect only after a restart: one line each into `out`, for the log of
  * a reload. False when there are none. */

@@ -847,3 +847,24 @@ Test(config, the_example_shows_every_key_with_its_default) {
     str_release(&complaints);
     free(text);
 }
+
+/* ---- docs/ ---- */
+
+static void expect_file_is(const char *path, void (*make)(struct str *out)) {
+    size_t len;
+    const char *why = NULL;
+    struct str made;
+    str_init(&made, 262144);
+    make(&made);
+    char *text = files_read(NULL, path, &len, &why);
+    cr_assert(text, "%s: %s", path, why);
+    cr_expect(span_equal((struct span){text, len}, str_span(&made)),
+              "%s is not what the option table says: make docs", path);
+    free(text);
+    str_release(&made);
+}
+
+Test(config, the_docs_are_what_the_table_says) {
+    expect_file_is("docs/config.md", config_markdown);
+    expect_file_is("docs/config.schema.json", config_schema);
+}

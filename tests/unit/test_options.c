@@ -36,6 +36,8 @@ Test(options, understands_what_the_help_shows) {
         {{"--check-config"}, OPTIONS_CHECK_CONFIG, NULL, NULL},
         {{"--print-config", "--config=f.yaml"}, OPTIONS_PRINT_CONFIG, "f.yaml", NULL},
         {{"--help-config"}, OPTIONS_HELP_CONFIG, NULL, NULL},
+        {{"--help-config=markdown"}, OPTIONS_HELP_CONFIG_MARKDOWN, NULL, NULL},
+        {{"--help-config=schema"}, OPTIONS_HELP_CONFIG_SCHEMA, NULL, NULL},
         {{"--demo"}, OPTIONS_DEMO, NULL, NULL},
         {{"--version"}, OPTIONS_VERSION, NULL, NULL},
         {{"--help"}, OPTIONS_HELP, NULL, NULL},
@@ -58,6 +60,7 @@ Test(options, says_what_it_does_not_understand) {
         {{"--conf1g", "x"}, 0, NULL, "unknown or incomplete option --conf1g"},
         {{"--help", "--what"}, 0, NULL, "unknown or incomplete option --what"},
         {{"-x"}, 0, NULL, "unknown or incomplete option -x"},
+        {{"--help-config=html"}, 0, NULL, "--help-config comes as markdown or schema, not as html"},
         {{"--demo=1"}, 0, NULL, "unknown or incomplete option --demo=1"},
         {{"--config"}, 0, NULL, "this option needs a value: --config"},
         {{"--config", ""}, 0, NULL, "--config needs the name of a file"},
@@ -99,7 +102,7 @@ Test(options, help_teaches_every_option_and_exit_code) {
     static const char *const taught[] = {
         "--config FILE", "--check-config", "--print-config", "--help-config",
         "--demo",        "--version",      "--help",         "AIWM_GATEWAY_JWT_SECRET",
-        "HUP",           "0 ended",        "1 failed",       "64 wrong",
+        "TERM",          "0 ended",        "1 failed",       "64 wrong",
         "78 wrong"};
     char *text = printed(options_print_help);
     for (size_t i = 0; i < sizeof taught / sizeof taught[0]; i++)
