@@ -5,17 +5,22 @@
 
 #include <errno.h>
 #include <event2/event.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/x509_vfy.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { RECORD_MAX = 16384 /* RFC 8446 section 5.1: plaintext of one record */ };
+enum {
+    RECORD_MAX = 16384,          /* RFC 8446 section 5.1: plaintext of one record */
+    REPLIES_UNSENT_MAX = 1 << 20 /* a peer whose key updates we answer but who reads nothing */
+};
 
 /* ---- the BIO: OpenSSL's side of a stream ---- */
 
@@ -105,8 +110,10 @@ static size_t send_now(struct stream *s, struct iovec *vector, int count) {
     do
         n = sendmsg(s->fd, &message, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
-    if (n >= 0)
+    if (n >= 0) {
+        s->sent += (uint64_t)n;
         return (size_t)n;
+    }
     if (errno != EAGAIN && errno != EWOULDBLOCK)
         fail_later(s);
     return 0;
@@ -199,6 +206,13 @@ size_t stream_unsent(const struct stream *s) {
     return s->unsent_len;
 }
 
+uint64_t stream_delivered(const struct stream *s) {
+    int waiting = 0;
+    if (s->fd < 0 || ioctl(s->fd, SIOCOUTQ, &waiting) < 0 || waiting < 0)
+        return s->sent;
+    return s->sent - (uint64_t)waiting;
+}
+
 static void finish_shutdown(struct stream *s) {
     if (s->shut && s->unsent_len == 0 && s->fd >= 0)
         shutdown(s->fd, SHUT_WR);
@@ -241,8 +255,17 @@ static void tell_closed(struct stream *s, enum stream_end end) {
     if (s->ended)
         return;
     s->ended = true;
+    s->failed_told = end == STREAM_BROKEN;
     event_del(&s->readable);
     s->on->on_closed(s->arg, end);
+}
+
+static void tell_failed(struct stream *s) {
+    if (s->failed_told)
+        return;
+    s->ended = s->failed_told = true;
+    event_del(&s->readable);
+    s->on->on_closed(s->arg, STREAM_BROKEN);
 }
 
 /* What OpenSSL has not read while we are paused stays with the stream. */
@@ -289,7 +312,10 @@ static size_t decrypt(struct stream *s, bool *end_seen, enum stream_end *end) {
         }
         break;
     }
-    flush_records(s); /* key updates and alerts */
+    bool replied = s->loop->out.len > 0; /* to key updates, with alerts */
+    flush_records(s);
+    if (replied && s->unsent_len > REPLIES_UNSENT_MAX)
+        fail_later(s);
     return filled;
 }
 
@@ -312,39 +338,51 @@ static void read_records(struct stream *s) {
     hold_feed(s);
 }
 
+/* How a stream without close_notify ends. HTTP's own framing tells whether something was cut short,
+ * except where the end is the framing (RFC 9112 section 9.8). */
+static enum stream_end bare_end(const struct stream *s) {
+    if (s->handshaking)
+        return STREAM_TLS_FAILED;
+    return s->ssl ? STREAM_TRUNCATED : STREAM_EOF;
+}
+
+static bool try_again(int error) {
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
+
 static void receive(struct stream *s) {
     char *memory = s->ssl ? s->loop->cipher : s->loop->plain;
     ssize_t n = recv(s->fd, memory, LOOP_SCRATCH, 0);
-    if (n < 0) {
-        if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+    if (n <= 0 && s->failed) {
+        tell_failed(s);
+    } else if (n < 0) {
+        if (!try_again(errno))
             tell_closed(s, STREAM_BROKEN);
-        return;
-    }
-    if (n == 0) {
-        /* A TLS peer that ends without close_notify has still ended; HTTP's own framing tells
-         * whether something was cut short (RFC 9112 section 9.8). */
-        tell_closed(s, s->handshaking ? STREAM_TLS_FAILED : STREAM_EOF);
-        return;
-    }
-    if (!s->ssl) {
+    } else if (n == 0) {
+        tell_closed(s, bare_end(s));
+    } else if (!s->ssl) {
         (void)tell_bytes(s, memory, (size_t)n);
-        return;
+    } else {
+        s->feed = (struct span){memory, (size_t)n};
+        read_records(s);
     }
-    s->feed = (struct span){memory, (size_t)n};
-    read_records(s);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg) {
     (void)fd;
     (void)what;
     struct stream *s = arg;
-    if (s->failed) {
-        tell_closed(s, STREAM_BROKEN);
+    if (s->failed && (s->paused || s->ended)) {
+        tell_failed(s);
         return;
     }
     if (s->paused || s->ended)
         return;
-    if (s->ssl && !s->handshaking && (s->held_len > 0 || SSL_pending(s->ssl) > 0)) {
+    /* What the peer said before it stopped listening is still heard: an early answer, say. */
+    if (s->failed)
+        event_active(&s->readable, EV_READ, 1);
+    if (s->resumed) {
+        s->resumed = false;
         s->feed = (struct span){s->held, s->held_len};
         read_records(s);
         return;
@@ -398,6 +436,8 @@ void stream_pause(struct stream *s) {
         return;
     s->paused = true;
     event_del(&s->readable);
+    if (s->failed)
+        event_active(&s->readable, EV_READ, 1);
 }
 
 void stream_resume(struct stream *s) {
@@ -407,8 +447,11 @@ void stream_resume(struct stream *s) {
     if (s->ended)
         return;
     event_add(&s->readable, NULL);
-    if (s->ssl && (s->held_len > 0 || SSL_pending(s->ssl) > 0))
-        event_active(&s->readable, EV_READ, 1);
+    if (!s->ssl)
+        return;
+    /* Records, or the peer's close_notify, may have been received already. */
+    s->resumed = true;
+    event_active(&s->readable, EV_READ, 1);
 }
 
 /* ---- life ---- */
@@ -468,9 +511,12 @@ bool stream_connect(struct stream *s, struct loop *loop, const struct sockaddr *
     return true;
 }
 
-void stream_hand_over(struct stream *s, const struct stream_events *on, void *arg) {
-    s->on = on;
-    s->arg = arg;
+void stream_keep_alive(struct stream *s) {
+    enum { QUIET_S = 60, PROBE_S = 10, PROBES = 6 };
+    setsockopt(s->fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+    setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPIDLE, &(int){QUIET_S}, sizeof(int));
+    setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPINTVL, &(int){PROBE_S}, sizeof(int));
+    setsockopt(s->fd, IPPROTO_TCP, TCP_KEEPCNT, &(int){PROBES}, sizeof(int));
 }
 
 void stream_close(struct stream *s) {

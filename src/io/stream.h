@@ -18,6 +18,7 @@
 
 enum stream_end {
     STREAM_EOF,        /* the peer has finished sending; we may still write */
+    STREAM_TRUNCATED,  /* the same, but a TLS peer did not say so: anybody may have cut it off */
     STREAM_BROKEN,     /* reset, timed out by the kernel, refused */
     STREAM_TLS_FAILED, /* handshake or record failure, bad certificate */
 };
@@ -29,7 +30,8 @@ struct stream_events {
     void (*on_bytes)(void *arg, char *bytes, size_t len);
     /* Everything written so far is with the kernel. Only after a write had to wait. */
     void (*on_drained)(void *arg);
-    /* Once. Nothing but stream_write (after EOF) and stream_close makes sense afterwards. */
+    /* Once; after the peer's end once more, with STREAM_BROKEN, when a write fails. Nothing but
+     * writing (after the peer's end) and stream_close makes sense afterwards. */
     void (*on_closed)(void *arg, enum stream_end end);
 };
 
@@ -40,13 +42,17 @@ struct stream {
     void *arg;
     bool *gone; /* set while a callback runs: tells the caller that the stream was closed in it */
     int fd;
-    bool connecting, handshaking, paused, ended, shut;
-    bool failed;      /* a write met an error; told from the loop */
+    bool connecting, handshaking, paused, shut;
+    bool resumed; /* what came before or during the pause is to be read first */
+    bool ended;   /* the peer's end was told */
+    bool failed;  /* a write met an error; told from the loop */
+    bool failed_told;
     struct span feed; /* received records OpenSSL has not read yet */
     char *held;       /* the same, kept while paused */
     size_t held_len;
     char *unsent;
     size_t unsent_at, unsent_len, unsent_cap;
+    uint64_t sent; /* bytes the kernel has taken */
     struct event readable, writable;
 };
 
@@ -61,19 +67,22 @@ bool stream_connect(struct stream *s, struct loop *loop, const struct sockaddr *
                     unsigned int address_len, SSL_CTX *tls, const char *host,
                     const struct stream_events *on, void *arg);
 
-/* Gives the stream to another owner, who gets the callbacks from now on. */
-void stream_hand_over(struct stream *s, const struct stream_events *on, void *arg);
-
 /* Writes the pieces as if they were one: as few records as possible, one send. Never fails: an
  * error comes as on_closed. The caller keeps stream_unsent in bounds. */
 void stream_write(struct stream *s, const struct span *pieces, size_t count);
 /* Bytes the kernel has not taken yet. */
 size_t stream_unsent(const struct stream *s);
+/* Bytes, since the beginning, that the peer's kernel has acknowledged: asks ours. */
+uint64_t stream_delivered(const struct stream *s);
 
 /* No on_bytes until resumed; at most LOOP_SCRATCH received bytes wait meanwhile. A peer that
  * leaves is not noticed while paused. */
 void stream_pause(struct stream *s);
 void stream_resume(struct stream *s);
+
+/* For streams that may be silent for ever: has the kernel find out whether the peer is still there
+ * (within two minutes), since nobody else will. */
+void stream_keep_alive(struct stream *s);
 
 /* Says goodbye: close_notify, and a FIN once everything is sent. */
 void stream_shutdown(struct stream *s);

@@ -1,0 +1,193 @@
+#include "io/conn.h"
+
+#include "base/metric.h"
+
+#include <arpa/inet.h>
+
+enum { KEEP_ALIVE_S = 75 /* Node's fetch keeps a connection over 60 s heartbeats */ };
+
+static struct conn *conn_of(const struct exchange *x) {
+    return container_of((void *)(uintptr_t)x, struct conn, x);
+}
+
+/* ---- the head ---- */
+
+static void count_answer(int status) {
+    if (status >= 200 && status < 600)
+        metric_add(METRIC_ANSWERS_2XX + (enum metric)(status / 100 - 2), 1);
+}
+
+static bool has_body(const struct exchange *x, int status) {
+    return !x->head_only && status != 204 && status != 304 && status >= 200;
+}
+
+/* Appends the status line and all fields to loop->text. content_length -1: not known. */
+static void spell_head(struct conn *c, const struct answer *answer, int64_t content_length) {
+    struct str *out = &c->server->loop->text;
+    str_clear(out);
+    STR_ADD(out, "HTTP/1.1 ");
+    str_add_int(out, answer->status);
+    str_add_char(out, ' ');
+    str_add(out, span_of(http_reason(answer->status)));
+    STR_ADD(out, "\r\n");
+    str_add(out, answer->fields);
+    if (!answer->has_date) {
+        STR_ADD(out, "Date: ");
+        str_add(out, loop_date(c->server->loop));
+        STR_ADD(out, "\r\n");
+    }
+    if (c->x.chunked) {
+        STR_ADD(out, "Transfer-Encoding: chunked\r\n");
+    } else if (content_length >= 0 && answer->status != 204) {
+        STR_ADD(out, "Content-Length: ");
+        str_add_int(out, content_length);
+        STR_ADD(out, "\r\n");
+    }
+    if (c->x.keep_alive)
+        str_addf(out, "Connection: keep-alive\r\nKeep-Alive: timeout=%d\r\n\r\n", KEEP_ALIVE_S);
+    else
+        STR_ADD(out, "Connection: close\r\n\r\n");
+    count_answer(answer->status);
+}
+
+/* ---- the answer ---- */
+
+/* The next request, or the end. */
+static void exchange_over(struct conn *c) {
+    c->x.watcher = NULL;
+    if (!c->x.keep_alive || c->server->draining) {
+        conn_linger(c);
+        return;
+    }
+    conn_enter(c, CONN_IDLE, IDLE_MS);
+    conn_watch_stall(c);
+    if (!c->in_request)
+        conn_go_on(c);
+}
+
+void exchange_answer(struct exchange *x, const struct answer *answer, struct span body) {
+    struct conn *c = conn_of(x);
+    enum { TOGETHER_MAX = 16384 }; /* one record; copying more costs more than a second one */
+    struct str *text = &c->server->loop->text;
+    x->keep_alive = x->keep_alive && !c->server->draining;
+    spell_head(c, answer, (int64_t)body.len);
+    struct span sent = has_body(x, answer->status) ? body : SPAN_NONE;
+    if (text->len + sent.len <= TOGETHER_MAX) {
+        str_add(text, sent);
+        stream_write(&c->stream, &(struct span){text->ptr, text->len}, 1);
+    } else {
+        stream_write(&c->stream, (struct span[]){{text->ptr, text->len}, sent}, 2);
+    }
+    exchange_over(c);
+}
+
+enum { PIECES_MAX = 4 };
+
+/* `bytes` in their framing, as pieces for one write; `line` holds the chunk's size. */
+static size_t frame(const struct exchange *x, struct span bytes, char line[24],
+                    struct span pieces[PIECES_MAX - 1]) {
+    if (bytes.len == 0 || x->head_only)
+        return 0;
+    if (!x->chunked) {
+        pieces[0] = bytes;
+        return 1;
+    }
+    struct str size;
+    str_init_fixed(&size, line, 24);
+    str_addf(&size, "%zx\r\n", bytes.len);
+    pieces[0] = str_span(&size);
+    pieces[1] = bytes;
+    pieces[2] = SPAN("\r\n");
+    return 3;
+}
+
+void exchange_start(struct exchange *x, const struct answer *answer, int64_t content_length,
+                    struct span first) {
+    struct conn *c = conn_of(x);
+    x->keep_alive = x->keep_alive && !c->server->draining;
+    bool body_follows = has_body(x, answer->status);
+    x->chunked = body_follows && content_length < 0 && !x->http10;
+    if (body_follows && content_length < 0 && x->http10)
+        x->keep_alive = false;
+    spell_head(c, answer, content_length);
+    x->head_only = !body_follows;
+    char line[24];
+    struct span pieces[PIECES_MAX] = {{c->server->loop->text.ptr, c->server->loop->text.len}};
+    size_t count = 1 + frame(x, first, line, pieces + 1);
+    stream_write(&c->stream, pieces, count);
+    conn_watch_stall(c);
+}
+
+void exchange_write(struct exchange *x, struct span bytes) {
+    struct conn *c = conn_of(x);
+    char line[24];
+    struct span pieces[PIECES_MAX];
+    size_t count = frame(x, bytes, line, pieces);
+    if (count > 0)
+        stream_write(&c->stream, pieces, count);
+    conn_watch_stall(c);
+}
+
+void exchange_finish(struct exchange *x) {
+    struct conn *c = conn_of(x);
+    if (x->chunked)
+        stream_write(&c->stream, &SPAN("0\r\n\r\n"), 1);
+    exchange_over(c);
+}
+
+void exchange_cut(struct exchange *x) {
+    struct conn *c = conn_of(x);
+    x->watcher = NULL;
+    conn_cut(c);
+}
+
+size_t exchange_unsent(const struct exchange *x) {
+    return stream_unsent(&conn_of(x)->stream);
+}
+
+void exchange_watch(struct exchange *x, const struct exchange_watcher *watcher, void *arg) {
+    x->watcher = watcher;
+    x->watcher_arg = arg;
+}
+
+void exchange_upgrade(struct exchange *x, struct span fields) {
+    struct conn *c = conn_of(x);
+    struct str *text = &c->server->loop->text;
+    str_clear(text);
+    STR_ADD(text, "HTTP/1.1 101 Switching Protocols\r\n");
+    str_add(text, fields);
+    STR_ADD(text, "\r\n");
+    stream_write(&c->stream, &(struct span){text->ptr, text->len}, 1);
+    x->keep_alive = false;
+    conn_enter(c, CONN_RAW, 0);
+    conn_watch_stall(c);
+    stream_keep_alive(&c->stream);
+    stream_resume(&c->stream);
+    if (c->in.len == 0)
+        return;
+    struct str early = c->in;
+    str_init(&c->in, early.max);
+    x->watcher->on_bytes(x->watcher_arg, str_span(&early));
+    str_release(&early);
+}
+
+void exchange_pause(struct exchange *x) {
+    stream_pause(&conn_of(x)->stream);
+}
+
+void exchange_resume(struct exchange *x) {
+    stream_resume(&conn_of(x)->stream);
+}
+
+void exchange_peer(const struct exchange *x, char out[EXCHANGE_PEER]) {
+    const struct sockaddr_in6 *peer = &conn_of(x)->peer;
+    const void *raw = &peer->sin6_addr;
+    if (peer->sin6_family == AF_INET)
+        raw = &((const struct sockaddr_in *)(const void *)peer)->sin_addr;
+    if (!inet_ntop(peer->sin6_family, raw, out, EXCHANGE_PEER))
+        out[0] = '\0';
+}
+
+bool exchange_is_tls(const struct exchange *x) {
+    return conn_of(x)->stream.ssl != NULL;
+}
