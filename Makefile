@@ -10,21 +10,38 @@ CC := gcc
 endif
 VERSION := $(shell cat VERSION)
 
-# ---- what is built ----
+# ---- what it is made of ----
 
 SOURCES := $(wildcard src/base/*.c src/rules/*.c src/io/*.c src/serve/*.c src/app/*.c)
 STUB    := $(wildcard bench/stub/*.c)
 UNIT    := $(wildcard tests/unit/*.c)
-FUZZ    := $(wildcard tests/fuzz/fuzz_*.c)
+TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+LINTED  := src/main.c bench/stub_main.c $(SOURCES) $(STUB)
+FORMATTED := $(wildcard src/*.[ch] src/*/*.[ch] bench/*.[ch] bench/*/*.[ch] tests/*/*.[ch])
 
-PACKAGES := libevent libevent_pthreads jansson libjwt yaml-0.1 openssl
-PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
-PKG_LIBS   := $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
+LIBRARIES := libevent libevent_pthreads jansson libjwt yaml-0.1 openssl
+
+# What `make deps-…` installs, by Debian's names.
+PACKAGES_build := gcc libc6-dev pkg-config libevent-dev libjansson-dev libjwt-dev libyaml-dev \
+                  libssl-dev
+PACKAGES_run   := $(PACKAGES_build) curl
+PACKAGES_test  := $(PACKAGES_build) libcriterion-dev nodejs openssl
+PACKAGES_fuzz  := $(PACKAGES_build) clang libclang-rt-dev
+PACKAGES_lint  := $(PACKAGES_test) clang-format clang-tidy cppcheck
+
+# ---- how it is compiled ----
+
+# Empty until the packages are there: the targets for people install first, then call make again.
+PKG_CFLAGS := $(shell pkg-config --cflags $(LIBRARIES) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(LIBRARIES) 2>/dev/null)
 
 WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wwrite-strings -Wvla -Wformat=2 -Wundef -Wpointer-arith -Wcast-qual -Werror
 HARDENING := -fstack-protector-strong -fPIE -fcf-protection=full
 LINK_HARDENING := -pie -Wl,-z,relro,-z,now -Wl,-z,noexecstack
+ifneq ($(shell uname -m),x86_64)
+HARDENING := $(filter-out -fcf-protection=full,$(HARDENING))
+endif
 
 CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2 -fno-plt $(HARDENING)
 LDFLAGS_release := $(LINK_HARDENING)
@@ -35,32 +52,133 @@ CFLAGS_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 LDFLAGS_tsan := -fsanitize=thread
 CFLAGS_fuzz := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
 LDFLAGS_fuzz := -fsanitize=address,undefined,fuzzer
+CFLAGS_coverage := -O0 -g --coverage
+LDFLAGS_coverage := --coverage
 
-ALL_CFLAGS := -std=c17 -D_GNU_SOURCE -DGATEWAY_VERSION='"$(VERSION)"' $(WARNINGS) \
-              -pthread -Isrc -Ibench $(PKG_CFLAGS) $(CFLAGS_$(FLAVOUR)) $(CFLAGS)
+LANGUAGE := -std=c17 -D_GNU_SOURCE -DGATEWAY_VERSION='"$(VERSION)"' -Isrc -Ibench $(PKG_CFLAGS)
+ALL_CFLAGS := $(LANGUAGE) $(WARNINGS) -pthread $(CFLAGS_$(FLAVOUR)) $(CFLAGS)
 ALL_LDFLAGS := -pthread $(LDFLAGS_$(FLAVOUR)) $(LDFLAGS)
 
 object = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 LIB    := $(call object,$(SOURCES) $(STUB))
 
-.PHONY: all
-all: $(BUILD)/aiwm-gateway $(BUILD)/aiwm-stub
+# V=1 shows the commands.
+ifeq ($(V),1)
+Q :=
+say = :
+else
+Q := @
+say = printf '  %-5s %s\n'
+endif
+link = @$(say) LINK $@
+compile = @$(say) CC $<
+
+# make again, with all processors unless the caller said how many.
+AGAIN = $(MAKE) --no-print-directory $(if $(Q),-s) $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
+
+# ---- targets for people ----
+
+.PHONY: all help run test asan tsan fuzz lint coverage chroot-check clean
+
+##   make                 build/aiwm-gateway (and build/aiwm-stub, the stand-in for AIWM)
+all:
+	@pkg-config --exists $(LIBRARIES) 2>/dev/null || \
+	 { echo "libraries are missing: \`make deps-build\` installs them"; exit 1; }
+	@+$(AGAIN) $(BUILD)/aiwm-gateway $(BUILD)/aiwm-stub
+
+##   make run             installs what is missing, builds, starts the demo; Ctrl-C ends it.
+##                        AIWM_GATEWAY_UPSTREAM_URL=... AIWM_GATEWAY_JWT_SECRET=... make run
+##                        puts it in front of a real controller
+run: deps-run
+	@+$(AGAIN) all
+	@$(BUILD)/aiwm-gateway --demo
+
+##   make test            installs what tests need and runs them all; E2E=agent: one file of e2e
+test: deps-test
+	@+$(AGAIN) all $(BUILD)/unit $(TARGETS:%=$(BUILD)/replay_%)
+	@BUILD=$(BUILD) tests/support/run-tests.sh unit replay e2e
+
+##   make unit            the unit tests alone
+.PHONY: unit
+unit: deps-test
+	@+$(AGAIN) $(BUILD)/unit
+	@BUILD=$(BUILD) tests/support/run-tests.sh unit
+
+##   make asan            all tests with address, leak and undefined behaviour sanitizers
+asan:
+	@+$(MAKE) --no-print-directory test BUILD=$(BUILD)/asan FLAVOUR=asan
+
+##   make tsan            end to end tests with the thread sanitizer
+tsan: deps-test
+	@+$(AGAIN) all BUILD=$(BUILD)/tsan FLAVOUR=tsan
+	@BUILD=$(BUILD)/tsan tests/support/run-tests.sh e2e
+
+##   make fuzz            libFuzzer on every target, FUZZ_SECONDS=60 each; TARGET=http: only that
+FUZZ_SECONDS ?= 60
+TARGET ?= $(TARGETS)
+fuzz: deps-fuzz
+	@+$(AGAIN) $(TARGET:%=$(BUILD)/fuzz/fuzz_%) BUILD=$(BUILD)/fuzz FLAVOUR=fuzz CC=clang
+	@BUILD=$(BUILD)/fuzz tests/support/fuzz.sh $(FUZZ_SECONDS) $(TARGET)
+
+##   make lint            clang-format, floors, cppcheck, clang-tidy
+lint: deps-lint
+	@+MAKE="$(AGAIN)" tests/support/lint.sh format floors cppcheck tidy
+
+##   make coverage        how much of src/rules and src/base the unit tests and corpora run
+coverage: deps-test
+	@+$(AGAIN) BUILD=$(BUILD)/coverage FLAVOUR=coverage \
+	  $(BUILD)/coverage/unit $(TARGETS:%=$(BUILD)/coverage/replay_%)
+	@BUILD=$(BUILD)/coverage tests/support/coverage.sh src/rules src/base
+
+##   make chroot-check    make run and make test on a bare Debian; SUITE=trixie: build and unit
+##                        tests there. Needs root and mmdebstrap; MIRROR=... to choose one
+SUITE ?= bookworm
+chroot-check:
+	@tests/support/chroot-check.sh $(SUITE)
+
+##   make clean           removes build/
+clean:
+	rm -rf $(BUILD)
+
+##   make deps-run        only installs packages, for: build, run, test, fuzz, lint
+.PHONY: $(addprefix deps-,build run test fuzz lint)
+$(addprefix deps-,build run test fuzz lint): deps-%:
+	@tests/support/deps.sh $(PACKAGES_$*)
+
+help:
+	@echo 'aiwm-gateway $(VERSION)'
+	@echo
+	@sed -n 's/^##//p' Makefile
+	@echo
+	@echo '  DEPS=no installs nothing · V=1 shows commands · CC=clang · BUILD=dir'
+
+# ---- programs ----
 
 $(BUILD)/aiwm-gateway: $(call object,src/main.c) $(LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(link)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 $(BUILD)/aiwm-stub: $(call object,bench/stub_main.c) $(LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(link)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 $(BUILD)/unit: $(call object,$(UNIT)) $(LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcriterion
+	$(link)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcriterion
 
+# FLAVOUR=fuzz brings libFuzzer's main; replay_… has one of its own, for any flavour.
 $(BUILD)/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(LIB)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(link)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/replay_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o $(LIB)
+	$(link)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(dir $@)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(compile)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # Objects are rebuilt when the flags change, and only then.
 .PHONY: FORCE
@@ -68,6 +186,31 @@ $(BUILD)/flags: FORCE
 	@mkdir -p $(BUILD)
 	@echo '$(subst ','\'',$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS))' | cmp -s - $@ || \
 	 echo '$(subst ','\'',$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS))' > $@
+
+# ---- lint: called by tests/support/lint.sh ----
+
+.PHONY: lint-format lint-floors lint-cppcheck lint-tidy
+lint-format:
+	clang-format --dry-run -Werror $(FORMATTED)
+
+lint-floors:
+	tests/support/floors.sh --self-test
+	tests/support/floors.sh src
+
+lint-cppcheck:
+	@mkdir -p $(BUILD)/cppcheck
+	cppcheck -j$(shell nproc) --cppcheck-build-dir=$(BUILD)/cppcheck --quiet --std=c11 \
+	  --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+	  --suppressions-list=tests/support/cppcheck.supp -D_GNU_SOURCE -Isrc -Ibench \
+	  $(LINTED)
+
+# A file is looked at again when its object would be: when it or a header of it changed.
+lint-tidy: $(LINTED:%.c=$(BUILD)/tidy/%)
+
+$(BUILD)/tidy/%: %.c $(BUILD)/obj/%.o .clang-tidy
+	@mkdir -p $(dir $@)
+	clang-tidy --quiet $< -- $(LANGUAGE) -Wall -Wextra 2>/dev/null
+	@touch $@
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 .SECONDARY:

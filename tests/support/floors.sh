@@ -1,0 +1,49 @@
+#!/bin/sh
+# floors.sh SRC: checks who includes whom (floors.awk says what is right).
+# floors.sh --self-test: shows that it finds each kind of wrong include, planted in an empty house.
+set -eu
+here=$(dirname "$0")
+
+check() {
+    find "$1" -name '*.[ch]' | LC_ALL=C sort | xargs awk -f "$here/floors.awk"
+}
+
+# expect VERDICT FILE INCLUDE: a house with only that include is right or wrong.
+expect() {
+    house=$(mktemp -d)
+    mkdir -p "$(dirname "$house/src/$2")"
+    printf '#include %s\n' "$3" >"$house/src/$2"
+    if check "$house/src" >/dev/null; then verdict=right; else verdict=wrong; fi
+    rm -rf "$house"
+    if [ $verdict != "$1" ]; then
+        echo "floors.sh: $2 includes $3: expected $1, found $verdict"
+        exit 1
+    fi
+}
+
+self_test() {
+    expect right rules/beat.c '"base/span.h"'
+    expect right rules/beat.c '"rules/beat.h"'
+    expect right io/server.c '"rules/http.h"'
+    expect right io/server.c '<event2/event.h>'
+    expect right main.c '"app/app.h"'
+    expect wrong base/str.c '"rules/http.h"'
+    expect wrong rules/beat.c '"io/loop.h"'
+    expect wrong io/server.c '"serve/serve.h"'
+    expect wrong serve/flush.c '"app/app.h"'
+    expect wrong rules/beat.c '"base/clock.h"'
+    expect wrong rules/beat.c '"base/log.h"'
+    expect wrong rules/beat.c '<sys/socket.h>'
+    expect wrong rules/beat.c '<time.h>'
+    expect wrong serve/forward.c '<event2/buffer.h>'
+    expect wrong io/server.c '<event2/http.h>'
+    expect wrong serve/forward.c '<openssl/ssl.h>'
+    expect wrong serve/forward.c '<jansson.h>'
+    expect wrong rules/grant.c '<jwt.h>'
+    expect wrong rules/config.c '<yaml.h>'
+    expect wrong app/app.c '"stub/stub.h"'
+    expect wrong rules/beat.c '"beat.h"'
+    expect wrong attic/beat.c '<stdio.h>'
+}
+
+if [ "$1" = --self-test ]; then self_test; else check "$1"; fi
