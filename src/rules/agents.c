@@ -8,13 +8,17 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { SHARDS = 64, BUCKETS_FIRST = 64 };
+enum {
+    SHARDS = 64,
+    BUCKETS_FIRST = 64,
+    LOOKS_MAX = 16, /* entries that are looked at for one to drop: a lock is held meanwhile */
+};
 
 struct shard {
     _Alignas(64) pthread_mutex_t lock; /* a cache line of its own */
     struct agent **bucket;
     size_t buckets, count;
-    struct list recent;
+    struct list recent, granted;
     size_t memory; /* bytes in grants */
 };
 
@@ -63,6 +67,7 @@ struct agents *agents_new(size_t memory, size_t max_agents, const uint8_t key[16
         struct shard *s = &table->shard[i];
         pthread_mutex_init(&s->lock, NULL);
         list_init(&s->recent);
+        list_init(&s->granted);
         s->buckets = BUCKETS_FIRST;
         s->bucket = must_zalloc(s->buckets * sizeof *s->bucket);
     }
@@ -109,6 +114,7 @@ static struct agent *add(struct agents *table, struct shard *s, uint64_t hash,
     a->scheduled_ms = -1;
     beat_init(&a->beat);
     list_init(&a->recent);
+    list_init(&a->granted);
     list_init(&a->flights);
     list_init(&a->waiters);
     struct agent **at = find(s, hash, id);
@@ -116,6 +122,12 @@ static struct agent *add(struct agents *table, struct shard *s, uint64_t hash,
     s->count++;
     metric_add(METRIC_AGENTS_KNOWN, 1);
     return a;
+}
+
+static void note_grant(struct shard *s, struct agent *a) {
+    list_remove(&a->granted);
+    if (a->grant)
+        list_push_front(&s->granted, &a->granted);
 }
 
 struct agent *agents_lock(struct agents *table, const struct agent_id *id, bool create) {
@@ -131,6 +143,7 @@ struct agent *agents_lock(struct agents *table, const struct agent_id *id, bool 
     }
     list_remove(&a->recent);
     list_push_front(&s->recent, &a->recent);
+    note_grant(s, a);
     return a;
 }
 
@@ -141,6 +154,7 @@ void agents_set_grant(struct agents *table, struct agent *agent, struct grant *g
     metric_add(METRIC_CONNECT_CACHED, (grant != NULL) - (agent->grant != NULL));
     grant_unref(agent->grant);
     agent->grant = grant;
+    note_grant(s, agent);
 }
 
 static void drop(struct agents *table, struct shard *s, struct agent *a) {
@@ -166,26 +180,28 @@ static bool knows_nothing(const struct agent *a) {
     return !a->grant && !a->verdict && a->beat.sequence == 0 && is_droppable(a);
 }
 
-/* Least recently used first; entries somebody waits for are passed over. */
-static void keep_bounds(struct agents *table, struct shard *s) {
-    if (s->memory <= table->memory_max && s->count <= table->count_max)
-        return;
-    struct list *at = s->recent.prev;
-    while (at != &s->recent && (s->memory > table->memory_max || s->count > table->count_max)) {
-        struct agent *a = container_of(at, struct agent, recent);
-        at = at->prev;
-        if (s->count > table->count_max && is_droppable(a))
+/* Entries that somebody waits for are passed over, and to the front: the next look finds others. */
+static void keep_count(struct agents *table, struct shard *s) {
+    for (int looks = 0; s->count > table->count_max && looks < LOOKS_MAX; looks++) {
+        struct agent *a = container_of(s->recent.prev, struct agent, recent);
+        list_remove(&a->recent);
+        list_push_front(&s->recent, &a->recent);
+        if (is_droppable(a))
             drop(table, s, a);
-        else if (s->memory > table->memory_max)
-            agents_set_grant(table, a, NULL);
     }
+}
+
+static void keep_memory(struct agents *table, struct shard *s) {
+    while (s->memory > table->memory_max && !list_empty(&s->granted))
+        agents_set_grant(table, container_of(s->granted.prev, struct agent, granted), NULL);
 }
 
 void agents_unlock(struct agents *table, struct agent *agent) {
     struct shard *s = shard_of(table, agent);
     if (knows_nothing(agent))
         drop(table, s, agent);
-    keep_bounds(table, s);
+    keep_count(table, s);
+    keep_memory(table, s);
     pthread_mutex_unlock(&s->lock);
 }
 

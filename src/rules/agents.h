@@ -30,8 +30,9 @@ struct verdict {
 
 struct agent {
     struct agent_id id;
-    struct agent *next; /* the table's */
-    struct list recent; /* the shard's: last used first */
+    struct agent *next;  /* the table's */
+    struct list recent;  /* the shard's: last used first */
+    struct list granted; /* the same, of those with a grant */
     /* connect */
     struct grant *grant; /* NULL: none known */
     uint64_t purged;     /* the purge sequence when it was last forgotten */
@@ -40,7 +41,7 @@ struct agent {
     struct beat_state beat;
     struct bytes body, token; /* of the newest beat */
     struct verdict *verdict;
-    struct list waiters;  /* disconnects that wait for the beat under way */
+    struct list waiters;  /* calls that wait for the beat under way (serve/turn.c) */
     int64_t scheduled_ms; /* the owner's earliest appointment for it; -1: none */
 };
 
