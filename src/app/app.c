@@ -22,6 +22,7 @@
 
 enum {
     LOOK_MS = 20,
+    QUIET_LOOKS = 2, /* a letter on its way between two workers is seen by the second */
     MAX_AGENTS = 1000000,
     BODIES_MAX = 64 << 20, /* bytes in bodies still being received */
     LOG_WAIT_MS = 1000,
@@ -37,7 +38,7 @@ struct app {
     struct event term, interrupt, hangup;
     struct timer drain_start, look;
     int64_t give_up_ms; /* monotonic; 0: not draining */
-    bool gave_up;
+    int quiet_looks;    /* draining: in a row */
     int port;
 };
 
@@ -166,33 +167,39 @@ static void each_worker(struct app *app, void (*call)(struct worker *w)) {
             call(app->workers[i]);
 }
 
-static bool all_done(const struct app *app) {
+/* Nobody waits for an answer, no call is under way, and no heartbeat is held. */
+static bool is_quiet(const struct app *app) {
     for (size_t i = 0; i < app->shared.worker_count; i++)
-        if (!worker_is_done(app->workers[i]))
+        if (!worker_is_idle(app->workers[i]))
             return false;
-    return true;
+    return metric_read(METRIC_BEATS_HELD) == 0;
+}
+
+static void stop(struct app *app) {
+    each_worker(app, worker_stop);
+    loop_stop(&app->loop);
 }
 
 static void give_up(struct app *app, const char *why) {
     log_warn(why, F_INT("connections", metric_read(METRIC_CONNECTIONS)),
              F_INT("heartbeats_held", metric_read(METRIC_BEATS_HELD)));
-    app->gave_up = true;
-    each_worker(app, worker_stop);
+    stop(app);
 }
 
 static void on_look(void *arg) {
     struct app *app = arg;
-    if (all_done(app)) {
-        loop_stop(&app->loop);
-        return;
-    }
-    if (!app->gave_up && clock_mono_ms() >= app->give_up_ms)
+    app->quiet_looks = is_quiet(app) ? app->quiet_looks + 1 : 0;
+    if (app->quiet_looks == QUIET_LOOKS)
+        stop(app);
+    else if (clock_mono_ms() >= app->give_up_ms)
         give_up(app, "drain.timeout is over, the rest is cut");
-    timer_start(&app->look, LOOK_MS);
+    else
+        timer_start(&app->look, LOOK_MS);
 }
 
 static void on_drain_start(void *arg) {
     struct app *app = arg;
+    atomic_store(&app->shared.draining, true);
     each_worker(app, worker_drain);
     timer_start(&app->look, LOOK_MS);
 }
@@ -202,7 +209,6 @@ static void on_term(evutil_socket_t signal_number, short what, void *arg) {
     struct app *app = arg;
     const struct config *config = app->setup.config;
     if (app->give_up_ms != 0) {
-        timer_start(&app->look, LOOK_MS);
         give_up(app, "second signal, the rest is cut");
         return;
     }

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 enum {
-    DRAIN_LOOK_MS = 20,
+    LOOK_MS = 10,    /* draining: how often it sees whether it has something to do */
     PROBE_MS = 5000, /* how often the first worker sees whether the controller is there */
 };
 
@@ -23,10 +23,10 @@ struct worker {
     struct loop loop;
     struct mailbox mailbox;
     struct serve serve;
-    struct timer drain_look, probe;
+    struct timer look, probe;
     struct fetch *probing;
     struct letter drain, stop;
-    _Atomic bool done;
+    _Atomic bool idle; /* draining, and nothing to do here (a letter may change that) */
 };
 
 /* ---- is the controller there? ---- */
@@ -42,8 +42,6 @@ static void probe(void *arg) {
     struct worker *w = arg;
     struct shared *shared = w->serve.shared;
     int64_t heard = atomic_load(&shared->controller_heard_ms);
-    if (w->serve.draining)
-        return;
     if (heard > 0 && clock_mono_ms() - heard < PROBE_MS) {
         timer_start(&w->probe, PROBE_MS);
         return;
@@ -58,22 +56,27 @@ static void probe(void *arg) {
 
 /* ---- draining ---- */
 
-static void look_if_done(void *arg) {
+static void stop_probing(struct worker *w) {
+    timer_stop(&w->probe);
+    if (w->probing)
+        fetch_cancel(w->probing);
+    w->probing = NULL;
+}
+
+static void look(void *arg) {
     struct worker *w = arg;
-    bool done = server_connections(w->serve.server) == 0 && flush_is_done(w->serve.flush);
-    if (done)
-        loop_stop(&w->loop);
-    else
-        timer_start(&w->drain_look, DRAIN_LOOK_MS);
+    bool idle = server_connections(w->serve.server) == 0 && upstream_busy(w->serve.upstream) == 0;
+    atomic_store(&w->idle, idle);
+    timer_start(&w->look, LOOK_MS);
 }
 
 static void on_drain(struct letter *letter, void *receiver) {
     struct worker *w = container_of(letter, struct worker, drain);
     struct serve *s = receiver;
-    s->draining = true;
+    stop_probing(w);
     server_drain(s->server);
     flush_drain(s->flush);
-    timer_start(&w->drain_look, DRAIN_LOOK_MS);
+    timer_start(&w->look, LOOK_MS);
 }
 
 static void on_stop(struct letter *letter, void *receiver) {
@@ -95,7 +98,7 @@ struct worker *worker_new(const struct worker_setup *setup) {
     w->serve.flush = flush_new(&w->serve);
     w->serve.server = server_new(&w->loop, setup->tls, &shared->limits, &serve_events, &w->serve);
     server_listen(w->serve.server, setup->listen_fd);
-    timer_init(&w->drain_look, &w->loop, look_if_done, w);
+    timer_init(&w->look, &w->loop, look, w);
     timer_init(&w->probe, &w->loop, probe, w);
     w->drain.deliver = on_drain;
     w->stop.deliver = on_stop;
@@ -107,7 +110,6 @@ struct worker *worker_new(const struct worker_setup *setup) {
 static void *run(void *arg) {
     struct worker *w = arg;
     loop_run(&w->loop);
-    atomic_store(&w->done, true);
     return NULL;
 }
 
@@ -129,8 +131,8 @@ void worker_stop(struct worker *w) {
     mailbox_post(&w->mailbox, &w->stop);
 }
 
-bool worker_is_done(const struct worker *w) {
-    return atomic_load(&w->done);
+bool worker_is_idle(const struct worker *w) {
+    return atomic_load(&w->idle);
 }
 
 void worker_join(struct worker *w) {
@@ -141,7 +143,7 @@ void worker_join(struct worker *w) {
 }
 
 void worker_close(struct worker *w) {
-    timer_stop(&w->drain_look);
+    timer_stop(&w->look);
     timer_stop(&w->probe);
     server_free(w->serve.server);
     upstream_free(w->serve.upstream);

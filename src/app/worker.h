@@ -18,12 +18,13 @@ struct worker_setup {
 /* Makes it; its mailbox is in shared->mailbox[number] from then on. */
 struct worker *worker_new(const struct worker_setup *setup);
 void worker_start(struct worker *w);
-/* Thread safe: finish what is under way, flush, then end. */
+/* Thread safe: finish what is under way, flush (shared->draining is set), and go on until told to
+ * stop: a colleague's letter may bring more to do. */
 void worker_drain(struct worker *w);
 /* Thread safe: end now. */
 void worker_stop(struct worker *w);
-/* Thread safe: has its thread ended by itself? */
-bool worker_is_done(const struct worker *w);
+/* Thread safe: is it draining, with no connection open and no call under way a moment ago? */
+bool worker_is_idle(const struct worker *w);
 /* The end, in three steps, each for all workers before the next: they send each other letters. */
 void worker_join(struct worker *w);
 void worker_close(struct worker *w);

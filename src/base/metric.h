@@ -56,6 +56,8 @@
     X(BEATS_HELD, gauge, "heartbeats_held", "", "Heartbeats held for delivery.")                   \
     X(AGENTS_KNOWN, gauge, "agents_known", "", "Agents in the table.")                             \
     X(TOKENS_REFUSED, counter, "tokens_refused_total", "", "Tokens refused.")                      \
+    X(TOKENS_FOREIGN, counter, "tokens_foreign_total", "",                                         \
+      "Tokens presented for another agent: refused, or reported only (jwt.binding).")              \
     X(TOKENS_CACHED, counter, "tokens_cached_total", "",                                           \
       "Tokens accepted from the verified-token cache.")                                            \
     X(UPSTREAM_CALLS, counter, "upstream_calls_total", "", "Calls made to the controller.")        \

@@ -24,18 +24,23 @@ enum beat_place beat_receive(struct beat_state *s, const struct beat_policy *pol
                              enum beat_status status, int64_t now_ms) {
     bool replaced = s->held;
     bool silent_before =
-        s->last_received_ms < 0 || now_ms - s->last_received_ms > policy->expiry_ms;
+        s->last_received_ms >= 0 && now_ms - s->last_received_ms > policy->expiry_ms;
     s->sequence++;
     s->held = true;
     s->held_sequence = s->sequence;
     s->status = status;
     s->received_ms = s->last_received_ms = now_ms;
-    /* Against what the controller knows, not against the beat that was replaced: a change that
-     * was taken back within the gap needs no call. */
-    s->urgent = !s->ever_forwarded || silent_before || status != s->forwarded_status;
+    s->after_silence |= silent_before;
     if (replaced)
         return BEAT_REPLACED;
-    return !s->ever_forwarded && !s->sending ? BEAT_FIRST : BEAT_HELD;
+    s->waiting_since_ms = now_ms;
+    return !s->status_known && !s->sending ? BEAT_FIRST : BEAT_HELD;
+}
+
+/* Against what the controller knows, not against the beat that was replaced: a change that was
+ * taken back within the gap needs no call. */
+static bool is_urgent(const struct beat_state *s) {
+    return !s->status_known || s->after_silence || s->status != s->forwarded_status;
 }
 
 /* The agent's next point in the cycle at or after `from_ms`. */
@@ -51,14 +56,21 @@ static int64_t later(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
+static int64_t earlier(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+/* Counted from the first beat that waits: were it counted from the newest, an agent that beats
+ * just before its phase point would never reach it. */
+static int64_t phase_due_ms(const struct beat_state *s, const struct beat_policy *policy,
+                            uint64_t phase) {
+    int64_t from = later(s->waiting_since_ms, s->last_forward_ms + policy->interval_ms / 2);
+    int64_t in_phase = next_phase_ms(from, policy->interval_ms, phase);
+    return earlier(in_phase, s->received_ms + policy->max_hold_ms);
+}
+
 int64_t beat_due_ms(const struct beat_state *s, const struct beat_policy *policy, uint64_t phase) {
-    int64_t due = s->received_ms;
-    if (!s->urgent) {
-        int64_t from = later(s->received_ms, s->last_forward_ms + policy->interval_ms / 2);
-        int64_t in_phase = next_phase_ms(from, policy->interval_ms, phase);
-        int64_t at_most = s->received_ms + policy->max_hold_ms;
-        due = in_phase < at_most ? in_phase : at_most;
-    }
+    int64_t due = is_urgent(s) ? s->received_ms : phase_due_ms(s, policy, phase);
     if (s->last_forward_ms >= 0)
         due = later(due, s->last_forward_ms + policy->min_gap_ms);
     return later(due, s->retry_ms);
@@ -66,6 +78,15 @@ int64_t beat_due_ms(const struct beat_state *s, const struct beat_policy *policy
 
 bool beat_is_expired(const struct beat_state *s, const struct beat_policy *policy, int64_t now_ms) {
     return now_ms - s->received_ms > policy->expiry_ms;
+}
+
+void beat_drop(struct beat_state *s) {
+    s->held = false;
+}
+
+void beat_hurry(struct beat_state *s) {
+    s->failures = 0;
+    s->retry_ms = 0;
 }
 
 void beat_sent(struct beat_state *s, int64_t now_ms) {
@@ -84,17 +105,16 @@ static int64_t backoff_ms(int32_t failures, uint32_t random) {
     return base / 2 + (int64_t)(random % (uint32_t)(base / 2 + 1)); /* half to whole: spread */
 }
 
-enum beat_fate beat_answered(struct beat_state *s, uint64_t sequence, enum beat_status status,
-                             bool delivered, int64_t now_ms, uint32_t random) {
-    s->sending = false;
-    if (delivered) {
-        s->ever_forwarded = true;
-        s->forwarded_status = status;
-        s->failures = 0;
-        s->retry_ms = 0;
-        s->urgent = s->held && s->status != status;
-        return BEAT_DELIVERED;
-    }
+static void controller_has(struct beat_state *s, bool status_known, enum beat_status status) {
+    s->status_known = status_known;
+    s->forwarded_status = status;
+    s->after_silence = false;
+    s->failures = 0;
+    s->retry_ms = 0;
+}
+
+static enum beat_fate failed(struct beat_state *s, uint64_t sequence, enum beat_status status,
+                             int64_t now_ms, uint32_t random) {
     s->failures++;
     s->last_forward_ms = s->former_forward_ms;
     s->retry_ms = now_ms + backoff_ms(s->failures, random);
@@ -106,11 +126,37 @@ enum beat_fate beat_answered(struct beat_state *s, uint64_t sequence, enum beat_
     return BEAT_KEPT;
 }
 
-bool beat_disconnected(struct beat_state *s, uint64_t sequence) {
+enum beat_fate beat_answered(struct beat_state *s, uint64_t sequence, enum beat_status status,
+                             enum beat_answer answer, int64_t now_ms, uint32_t random) {
+    s->sending = false;
+    if (answer == BEAT_FAILED)
+        return failed(s, sequence, status, now_ms, random);
+    controller_has(s, answer == BEAT_TAKEN, status);
+    return BEAT_DELIVERED;
+}
+
+static bool drop_up_to(struct beat_state *s, uint64_t sequence) {
     bool dropped = s->held && s->held_sequence <= sequence;
     if (dropped)
-        s->held = false;
-    s->ever_forwarded = false;
-    s->urgent = s->held;
+        beat_drop(s);
     return dropped;
+}
+
+uint64_t beat_pass(struct beat_state *s, int64_t now_ms) {
+    s->last_received_ms = now_ms;
+    return ++s->sequence;
+}
+
+bool beat_passed(struct beat_state *s, uint64_t sequence, bool status_known,
+                 enum beat_status status, int64_t now_ms) {
+    controller_has(s, status_known, status);
+    s->last_forward_ms = now_ms;
+    return drop_up_to(s, sequence);
+}
+
+bool beat_disconnected(struct beat_state *s, uint64_t sequence) {
+    s->status_known = false;
+    s->last_forward_ms = -1; /* the next one does not wait for the gap */
+    beat_hurry(s);
+    return drop_up_to(s, sequence);
 }

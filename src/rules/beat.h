@@ -4,7 +4,8 @@
  *   at once       when it is the agent's first, its status changed, or the previous is older than
  *                 `expiry` (but never within `min_gap` of the last forward);
  *   in its phase  otherwise: at the agent's own point in the `interval` cycle, at least half an
- *                 interval after the last forward, and never later than `max_hold` after receipt.
+ *                 interval after the last forward, and never later than `max_hold` after receipt;
+ *                 a newer beat that replaces it does not move that point.
  * A beat older than `expiry` is not forwarded: the controller stamps its own clock, and a late
  * beat would forge a sign of life. */
 #pragma once
@@ -26,13 +27,14 @@ struct beat_state {
     uint64_t sequence;      /* of the newest beat received */
     uint64_t held_sequence; /* of the held beat; meaningful while held */
     bool held;
-    bool urgent;             /* the held beat goes at once */
     bool sending;            /* a sender has one under way */
-    bool blocked;            /* a disconnect is under way: nobody may send */
-    bool ever_forwarded;     /* since the last disconnect */
+    bool blocked;            /* a call that keeps its place is under way: nobody may send */
+    bool status_known;       /* the controller has taken `forwarded_status`, and nothing since */
+    bool after_silence;      /* a beat that broke a silence was not forwarded yet */
     enum beat_status status; /* of the held beat */
     enum beat_status forwarded_status;
     int64_t received_ms;       /* when the held beat came */
+    int64_t waiting_since_ms;  /* when the first of those came that it has replaced */
     int64_t last_received_ms;  /* when the newest beat came */
     int64_t last_forward_ms;   /* when one was last sent, and did not fail */
     int64_t former_forward_ms; /* the same before the one under way */
@@ -43,11 +45,11 @@ struct beat_state {
 
 void beat_init(struct beat_state *s);
 
-/* False: above the rate; nothing was changed but the limiter. */
+/* False: above the rate; nothing was changed. */
 bool beat_allowed(struct beat_state *s, const struct beat_policy *policy, int64_t now_ms);
 
 enum beat_place {
-    BEAT_FIRST,    /* nothing was ever forwarded for this agent: whoever holds it asks at once */
+    BEAT_FIRST,    /* the controller knows nothing of this agent: whoever holds it asks at once */
     BEAT_HELD,     /* held; nothing was replaced */
     BEAT_REPLACED, /* held; an older one was superseded */
 };
@@ -62,8 +64,21 @@ int64_t beat_due_ms(const struct beat_state *s, const struct beat_policy *policy
 /* Is the held beat too old to be forwarded? */
 bool beat_is_expired(const struct beat_state *s, const struct beat_policy *policy, int64_t now_ms);
 
+/* The held beat is held no more, and nobody sends it. */
+void beat_drop(struct beat_state *s);
+
+/* The process ends: no backoff any more. */
+void beat_hurry(struct beat_state *s);
+
 /* The held beat goes out. */
 void beat_sent(struct beat_state *s, int64_t now_ms);
+
+/* What became of a call. */
+enum beat_answer {
+    BEAT_TAKEN,   /* the controller has it */
+    BEAT_REFUSED, /* the controller's own no: it was heard, but the controller knows no status */
+    BEAT_FAILED,
+};
 
 enum beat_fate {
     BEAT_DELIVERED,  /* the controller answered */
@@ -73,8 +88,17 @@ enum beat_fate {
 
 /* The call for beat `sequence` ended. `random` spreads the retries. */
 enum beat_fate beat_answered(struct beat_state *s, uint64_t sequence, enum beat_status status,
-                             bool delivered, int64_t now_ms, uint32_t random);
+                             enum beat_answer answer, int64_t now_ms, uint32_t random);
 
-/* A disconnect was answered by the controller: beats up to `sequence` are superseded. Returns
- * whether the held beat was among them. */
+/* ---- calls that keep their place among the beats (serve/turn.c) ---- */
+
+/* A beat that is not held but forwarded while its agent waits: its number. */
+uint64_t beat_pass(struct beat_state *s, int64_t now_ms);
+/* The controller took it. Its status may be unknown to us: then the next beat counts as first.
+ * Returns whether the held beat was older, and is dropped. */
+bool beat_passed(struct beat_state *s, uint64_t sequence, bool status_known,
+                 enum beat_status status, int64_t now_ms);
+
+/* A disconnect was answered by the controller: beats up to `sequence` are superseded, the next
+ * counts as first. Returns whether the held beat was among them. */
 bool beat_disconnected(struct beat_state *s, uint64_t sequence);

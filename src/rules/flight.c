@@ -4,10 +4,11 @@
 
 #include <stdlib.h>
 
-struct flight *flight_find(struct list *flights, const uint8_t proof[GRANT_PROOF]) {
+struct flight *flight_find(struct list *flights, const uint8_t proof[GRANT_PROOF],
+                           uint64_t purged) {
     list_each (at, flights) {
         struct flight *f = container_of(at, struct flight, link);
-        if (grant_proof_equal(f->proof, proof))
+        if (f->purges_seen >= purged && grant_proof_equal(f->proof, proof))
             return f;
     }
     return NULL;

@@ -70,7 +70,10 @@ static void add_field(struct str *out, struct span name, struct span value) {
     STR_ADD(out, "\r\n");
 }
 
-static bool crosses_up(const struct http_fields *fields, const struct http_field *f) {
+static bool crosses_up(const struct http_fields *fields, const struct http_field *f,
+                       const struct headers_hop *hop) {
+    if (hop->uncoded && span_equal_nocase(f->name, SPAN("accept-encoding")))
+        return false;
     if (f->known == HTTP_HOST || f->known == HTTP_EXPECT || f->known == HTTP_CORRELATION_ID)
         return false;
     return !is_hop_by_hop(f->name) && !is_claim(f->name) && !named_by_connection(fields, f->name);
@@ -91,7 +94,7 @@ void headers_to_upstream(struct str *out, const struct http_request *request,
     add_field(out, SPAN("Host"), hop->upstream_host);
     for (size_t i = 0; i < request->fields.count; i++) {
         const struct http_field *f = &request->fields.at[i];
-        if (crosses_up(&request->fields, f))
+        if (crosses_up(&request->fields, f, hop))
             add_field(out, f->name, f->value);
     }
     add_field(out, SPAN("X-Forwarded-For"), hop->peer);
@@ -100,6 +103,8 @@ void headers_to_upstream(struct str *out, const struct http_request *request,
         add_field(out, SPAN("X-Forwarded-Host"), request->host);
     add_field(out, SPAN("x-correlation-id"), hop->correlation_id);
     STR_ADD(out, "Via: " VIA "\r\n");
+    if (hop->uncoded) /* without the field any coding would do (RFC 9110 section 12.5.3) */
+        STR_ADD(out, "Accept-Encoding: identity\r\n");
     if (hop->content_length >= 0)
         str_addf(out, "Content-Length: %lld\r\n", (long long)hop->content_length);
     if (hop->upgrade)

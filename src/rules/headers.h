@@ -18,6 +18,7 @@ struct headers_hop {
     bool peer_uses_tls;
     struct span correlation_id;
     int64_t content_length; /* -1: neither the field nor a body */
+    bool uncoded;           /* we read the answer ourselves: no gzip is asked for */
     bool upgrade;           /* Connection: Upgrade and Upgrade cross, too */
 };
 

@@ -2,19 +2,20 @@
 
 #include "base/clock.h"
 #include "base/list.h"
-#include "base/log.h"
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/random.h"
 #include "rules/payload.h"
 #include "serve/fetch.h"
+#include "serve/turn.h"
+#include "serve/verdict.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 enum {
     SENDERS_MAX = 32, /* per process: what the controller is asked to bear */
     CALL_MS = 10000,
-    VERDICT_MS = 600000, /* 10 min; a connect lifts it earlier */
     ANSWER_MAX = 65536,
     TICK_MIN_MS = 1,
 };
@@ -116,7 +117,7 @@ static void on_appointment(struct letter *letter, void *receiver) {
 }
 
 static int64_t due_ms(struct serve *s, const struct agent *agent) {
-    if (s->draining)
+    if (atomic_load(&s->shared->draining))
         return agent->beat.retry_ms;
     struct beat_policy policy = flush_policy(s->shared->config);
     return beat_due_ms(&agent->beat, &policy, agents_hash(s->shared->agents, &agent->id));
@@ -205,26 +206,16 @@ void flush_forget(struct flush *f, struct flush_waiter *waiter) {
     }
 }
 
-/* An answer of the controller's own making ends the beat's journey, whatever it says. */
-static bool is_delivered(const struct fetched *r, int *verdict_status, char message[256]) {
+/* A beat's journey ends when the controller itself has answered it, whatever it said. */
+static enum beat_answer judge(const struct fetched *r, int *verdict_status, char message[256]) {
+    char complaint[256];
     *verdict_status = 0;
-    if (r->error != ERR_OK)
-        return false;
-    if (payload_is_verdict(r->status, r->body, message)) {
+    if (verdict_said(r, message)) {
         *verdict_status = r->status;
-        return true;
+        return BEAT_REFUSED;
     }
-    return r->status / 100 == 2 || r->status == 400;
-}
-
-static void keep_verdict(struct agent *agent, const struct sender *sender, int status,
-                         const char *message) {
-    if (!agent->verdict)
-        agent->verdict = must_zalloc(sizeof *agent->verdict);
-    agent->verdict->status = status;
-    agent->verdict->token = status == 401 ? sender->token : 0;
-    agent->verdict->until_ms = clock_mono_ms() + VERDICT_MS;
-    memcpy(agent->verdict->message, message, sizeof agent->verdict->message);
+    bool bad_beat = r->status == 400 && payload_is_verdict(400, r->body, complaint);
+    return r->error == ERR_OK && (r->status / 100 == 2 || bad_beat) ? BEAT_TAKEN : BEAT_FAILED;
 }
 
 static void count_fate(enum beat_fate fate) {
@@ -234,26 +225,15 @@ static void count_fate(enum beat_fate fate) {
     metric_add(METRIC_BEATS_HELD, -1);
 }
 
-/* One at a time: it lets the next one go when the controller has answered it. */
-static void let_depart(struct serve *s, struct agent *agent) {
-    if (list_empty(&agent->waiters))
-        return;
-    struct flush_departure *d = container_of(agent->waiters.next, struct flush_departure, link);
-    list_remove(&d->link);
-    mailbox_post(s->shared->mailbox[d->worker], &d->go);
-}
-
-static void settle(struct serve *s, const struct sender *sender, bool delivered, int verdict_status,
-                   const char *message) {
+static void settle(struct serve *s, const struct sender *sender, enum beat_answer answer,
+                   int verdict_status, const char *message) {
     struct agents *agents = s->shared->agents;
     struct agent *agent = agents_lock(agents, &sender->id, true);
-    enum beat_fate fate = beat_answered(&agent->beat, sender->sequence, sender->status, delivered,
-                                        clock_mono_ms(), (uint32_t)random_u64());
-    count_fate(fate);
+    count_fate(beat_answered(&agent->beat, sender->sequence, sender->status, answer,
+                             clock_mono_ms(), (uint32_t)random_u64()));
     if (verdict_status != 0)
-        keep_verdict(agent, sender, verdict_status, message);
-    let_depart(s, agent);
-    if (agent->beat.held && !agent->beat.blocked)
+        verdict_keep(s, agent, sender->token, verdict_status, message);
+    if (!turn_next(s, agent) && agent->beat.held)
         flush_schedule(s, agent);
     agents_unlock(agents, agent);
 }
@@ -263,10 +243,10 @@ static void on_sent(void *arg, const struct fetched *result) {
     struct flush *f = sender->flush;
     char message[256];
     int verdict_status;
-    bool delivered = is_delivered(result, &verdict_status, message);
+    enum beat_answer answer = judge(result, &verdict_status, message);
     list_remove(&sender->link);
     f->sending--;
-    settle(f->serve, sender, delivered, verdict_status, message);
+    settle(f->serve, sender, answer, verdict_status, message);
     if (sender->waiter)
         sender->waiter->done(sender->waiter, verdict_status, message);
     free(sender);
@@ -276,7 +256,7 @@ static void on_sent(void *arg, const struct fetched *result) {
 /* ---- appointments kept ---- */
 
 static void drop_expired(struct agent *agent) {
-    agent->beat.held = false;
+    beat_drop(&agent->beat);
     metric_add(METRIC_BEATS_EXPIRED, 1);
     metric_add(METRIC_BEATS_HELD, -1);
 }
@@ -317,6 +297,7 @@ static void on_alarm(void *arg) {
 
 static void make_due(void *arg, struct agent *agent) {
     struct flush *f = arg;
+    beat_hurry(&agent->beat);
     if (!agent->beat.held || agent->beat.sending || agent->beat.blocked)
         return;
     agent->scheduled_ms = -1;
@@ -326,20 +307,6 @@ static void make_due(void *arg, struct agent *agent) {
 void flush_drain(struct flush *f) {
     struct serve *s = f->serve;
     agents_each_owned(s->shared->agents, s->worker, s->shared->worker_count, make_due, f);
-}
-
-static void count_held(void *arg, struct agent *agent) {
-    size_t *count = arg;
-    *count += agent->beat.held || agent->beat.sending;
-}
-
-bool flush_is_done(struct flush *f) {
-    struct serve *s = f->serve;
-    size_t count = f->sending;
-    if (count == 0)
-        agents_each_owned(s->shared->agents, s->worker, s->shared->worker_count, count_held,
-                          &count);
-    return count == 0;
 }
 
 /* ---- life ---- */

@@ -31,17 +31,8 @@ void flush_forget(struct flush *f, struct flush_waiter *waiter);
 /* Makes (or moves) the owner's appointment for the held beat. Under the agent's lock. */
 void flush_schedule(struct serve *s, struct agent *agent);
 
-/* TERM: everything held by this worker's agents is due now. */
+/* TERM (shared->draining is set): everything held by this worker's agents is due now. */
 void flush_drain(struct flush *f);
-/* Nothing under way here, and nothing held for this worker's agents? */
-bool flush_is_done(struct flush *f);
-
-/* Disconnects that waited for the beat under way (see disconnect.c). */
-struct flush_departure {
-    struct list link; /* in agent->waiters */
-    struct letter go; /* posted to `worker` when the beat under way has ended */
-    size_t worker;
-};
 
 /* The heartbeat policy of the configuration. */
 struct beat_policy flush_policy(const struct config *config);

@@ -51,12 +51,16 @@ static void start_answer(struct forwarding *f, struct span first) {
     exchange_start(f->caller.x, &answer, f->content_length, first);
 }
 
+/* A 5xx may come from something in between, long after the controller has done it. */
+static enum ending ending_of(int status) {
+    return status / 100 == 2 ? ENDED_WELL : status >= 500 ? ENDED_UNKNOWN : ENDED_BADLY;
+}
+
 static void on_head(void *arg, const struct http_response *head) {
     struct forwarding *f = arg;
     f->status = head->status;
     f->content_length = head->content_length;
-    if (f->status / 100 == 2)
-        purge_after(f->serve, f->effect, &f->agent);
+    purge_after(f->serve, f->effect, ending_of(f->status), &f->agent);
     if (!f->caller.x)
         return;
     bool upgraded = f->status == 101;
@@ -123,7 +127,7 @@ static void on_done(void *arg, enum err error) {
     serve_heard(f->serve, error, f->status);
     bool outcome_unknown = error != ERR_OK && f->status == 0 && !never_sent(error);
     if (outcome_unknown)
-        purge_after(f->serve, f->effect, &f->agent);
+        purge_after(f->serve, f->effect, ENDED_UNKNOWN, &f->agent);
     if (f->caller.x && error == ERR_OK)
         finish_answer(f);
     else if (f->caller.x)
@@ -148,7 +152,7 @@ static const struct call_events call_events = {.on_head = on_head,
 static void on_gone(void *arg) {
     struct forwarding *f = arg;
     f->caller.x = NULL;
-    if (f->effect != EFFECT_NONE) {
+    if (f->effect == EFFECT_FORGET_AGENT) {
         call_resume(f->call);
         return;
     }
@@ -195,7 +199,7 @@ void forward_authorized(struct serve *s, struct request *r) {
                                 .body = r->body,
                                 .head_only = r->http->method == HTTP_HEAD,
                                 .repeatable = is_repeatable(r),
-                                .upgrade = r->http->wants_upgrade};
+                                .upgrade = request_upgrades(r)};
     f->call = upstream_call(s->upstream, &call, &call_events, f);
 }
 

@@ -2,11 +2,14 @@
  *
  *   its JSON (400) -> its token (401) -> its fields (400) -> its id (400) -> whose it is (403)
  *      |
- *      |-- not plain JSON, large, or a token about to expire -----> forwarded, the agent waits
  *      v
  *   under the agent's lock: the controller's last "no" is repeated (401, 403, 404)
  *                           too many a second (429)
- *                           held, in place of an older one
+ *      |
+ *      |-- not plain JSON, large, or a token about to expire -----> in its turn (turn.c): the
+ *      |                                                            controller is asked, the agent
+ *      v                                                            waits
+ *   held, in place of an older one
  *      |
  *      |-- the agent's first: sent at once, and its verdict awaited for a second
  *      |-- due now: sent at once
@@ -18,8 +21,9 @@
 #include "base/metric.h"
 #include "base/panic.h"
 #include "serve/flush.h"
-#include "serve/forward.h"
 #include "serve/request.h"
+#include "serve/turn.h"
+#include "serve/verdict.h"
 
 #include <stdlib.h>
 
@@ -80,28 +84,10 @@ static struct first_beat *first_beat_new(struct serve *s, const struct request *
 
 /* ---- taking a beat ---- */
 
-static void refuse_rate(struct serve *s, struct request *r) {
-    request_refuse(s, r, ERR_RATE_LIMITED);
-}
-
-/* The controller's last word on this agent, if it still holds for this token. */
-static bool verdict_holds(struct serve *s, struct agent *agent, const struct request *r,
-                          struct verdict *out) {
-    struct verdict *v = agent->verdict;
-    if (!v)
-        return false;
-    if (clock_mono_ms() >= v->until_ms) {
-        free(v);
-        agent->verdict = NULL;
-        return false;
-    }
-    if (v->token != 0 && v->token != agents_token_hash(s->shared->agents, r->token))
-        return false;
-    *out = *v;
-    return true;
-}
-
-enum taking { TAKEN, TAKEN_WAITS, TAKE_REFUSED, TAKE_TOO_MANY };
+struct beat {
+    bool passes; /* not held: forwarded, its agent waits */
+    struct turn_kind kind;
+};
 
 /* Sends it, or sees that it will be sent. Returns whether a first beat's caller waits. */
 static bool pass_on(struct serve *s, struct agent *agent, const struct request *r,
@@ -125,45 +111,67 @@ static bool pass_on(struct serve *s, struct agent *agent, const struct request *
     return false;
 }
 
-static enum taking take(struct serve *s, struct agent *agent, const struct request *r,
-                        enum beat_status status, struct verdict *verdict) {
+/* Acknowledged or not, held or passed through: what every valid beat is asked first. */
+enum entry { ENTER, ENTRY_REFUSED, ENTRY_TOO_MANY };
+
+static enum entry may_enter(struct serve *s, struct agent *agent, const struct request *r,
+                            struct verdict *verdict) {
     struct beat_policy policy = flush_policy(s->shared->config);
-    int64_t now = clock_mono_ms();
-    if (verdict_holds(s, agent, r, verdict))
-        return TAKE_REFUSED;
-    if (!beat_allowed(&agent->beat, &policy, now))
-        return TAKE_TOO_MANY;
-    enum beat_place place = beat_receive(&agent->beat, &policy, status, now);
+    const struct verdict *v = verdict_for(s, agent, r->token);
+    if (v) {
+        *verdict = *v;
+        return ENTRY_REFUSED;
+    }
+    return beat_allowed(&agent->beat, &policy, clock_mono_ms()) ? ENTER : ENTRY_TOO_MANY;
+}
+
+/* What is to be done once the agent is unlocked. */
+struct taken {
+    struct turn *turn; /* passed through; NULL: held */
+    bool waits;        /* a first one waits for its verdict */
+};
+
+static struct taken take(struct serve *s, struct agent *agent, const struct request *r,
+                         const struct beat *beat) {
+    if (beat->passes)
+        return (struct taken){.turn = turn_take(s, r, agent, &beat->kind)};
+    struct beat_policy policy = flush_policy(s->shared->config);
+    enum beat_place place = beat_receive(&agent->beat, &policy, beat->kind.status, clock_mono_ms());
     bytes_set(&agent->body, r->body);
     bytes_set(&agent->token, r->token);
     metric_add(METRIC_BEATS_RECEIVED, 1);
     metric_add(place == BEAT_REPLACED ? METRIC_BEATS_SUPERSEDED : METRIC_BEATS_HELD, 1);
-    return pass_on(s, agent, r, place, &policy) ? TAKEN_WAITS : TAKEN;
+    return (struct taken){.waits = pass_on(s, agent, r, place, &policy)};
 }
 
-static void hold(struct serve *s, struct request *r, enum beat_status status) {
+static void carry_on(struct serve *s, struct request *r, const struct taken *taken) {
+    flush_launch(s->flush);
+    if (taken->turn)
+        turn_launch(taken->turn);
+    else if (!taken->waits)
+        request_answer_success(s, r);
+}
+
+static void receive(struct serve *s, struct request *r, const struct beat *beat) {
     struct agents *agents = s->shared->agents;
     struct verdict verdict;
+    struct taken taken = {0};
     struct agent *agent = agents_lock(agents, &r->agent, true);
-    enum taking taking = take(s, agent, r, status, &verdict);
+    enum entry entry = may_enter(s, agent, r, &verdict);
+    if (entry == ENTER)
+        taken = take(s, agent, r, beat);
     agents_unlock(agents, agent);
-    flush_launch(s->flush);
-    switch (taking) {
-    case TAKEN:
-        request_answer_success(s, r);
-        break;
-    case TAKEN_WAITS:
-        break;
-    case TAKE_REFUSED:
+    if (entry == ENTER)
+        carry_on(s, r, &taken);
+    else if (entry == ENTRY_REFUSED)
         request_refuse_verdict(s, r, verdict.status, verdict.message);
-        break;
-    case TAKE_TOO_MANY:
-        refuse_rate(s, r);
-        break;
-    }
+    else
+        request_refuse(s, r, ERR_RATE_LIMITED);
 }
 
-static bool must_ask_controller(const struct request *r, const struct payload_verdict *v) {
+/* ---- judging it ---- */
+
+static bool must_pass(const struct request *r, const struct payload_verdict *v) {
     int64_t left_s = r->claims.expires_s - clock_wall_ms() / 1000;
     return v->kind == PAYLOAD_FOREIGN || r->body.len > BODY_HELD_MAX || left_s < TOKEN_LEFT_MIN_S;
 }
@@ -189,10 +197,13 @@ void heartbeat_journey(struct serve *s, struct request *r) {
         return;
     }
     enum err error = r->has_agent ? request_authorize(s, r) : ERR_BAD_AGENT_ID;
-    if (error != ERR_OK)
+    if (error != ERR_OK) {
         request_refuse(s, r, error);
-    else if (must_ask_controller(r, &verdict))
-        forward_authorized(s, r);
-    else
-        hold(s, r, status);
+        return;
+    }
+    receive(s, r,
+            &(struct beat){.passes = must_pass(r, &verdict),
+                           .kind = {.is_beat = true,
+                                    .status_known = verdict.kind == PAYLOAD_FINE,
+                                    .status = status}});
 }

@@ -6,5 +6,8 @@
 #include "serve/routes.h"
 #include "serve/serve.h"
 
-/* Call when the write succeeded, or when nobody knows whether it did. */
-void purge_after(struct serve *s, enum effect effect, const struct agent_id *agent);
+/* How a call with an effect ended, as far as anybody knows. */
+enum ending { ENDED_WELL, ENDED_BADLY, ENDED_UNKNOWN };
+
+void purge_after(struct serve *s, enum effect effect, enum ending ending,
+                 const struct agent_id *agent);

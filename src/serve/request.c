@@ -166,9 +166,11 @@ void request_authenticate(struct serve *s, struct request *r) {
 
 static enum err agent_is_this_one(struct serve *s, const struct request *r) {
     bool same = r->claims.is_agent && r->has_agent && agent_id_equal(&r->claims.agent, &r->agent);
-    if (same || s->shared->config->jwt.binding == CONFIG_BINDING_REPORT)
+    if (same)
         return ERR_OK;
-    return ERR_AGENT_MISMATCH;
+    metric_add(METRIC_TOKENS_FOREIGN, 1);
+    bool only_reported = s->shared->config->jwt.binding == CONFIG_BINDING_REPORT;
+    return only_reported ? ERR_OK : ERR_AGENT_MISMATCH;
 }
 
 enum err request_authorize(struct serve *s, const struct request *r) {
@@ -255,6 +257,10 @@ const struct server_events serve_events = {on_head, on_request, on_refusal};
 
 /* ---- to the controller ---- */
 
+bool request_upgrades(const struct request *r) {
+    return r->http->wants_upgrade && !r->route->agent_call;
+}
+
 void request_spell_upstream(struct serve *s, const struct request *r) {
     char path[64], id[AGENT_ID_HEX], peer[EXCHANGE_PEER];
     exchange_peer(r->x, peer);
@@ -268,7 +274,8 @@ void request_spell_upstream(struct serve *s, const struct request *r) {
         .correlation_id = r->correlation_id,
         .content_length =
             r->http->content_length == 0 && r->http->method == HTTP_GET ? -1 : (int64_t)r->body.len,
-        .upgrade = r->http->wants_upgrade,
+        .uncoded = r->route->agent_call,
+        .upgrade = request_upgrades(r),
     };
     /* What was authorised is what is forwarded: the plain spelling, not the client's. */
     if (r->has_agent && r->route->canonical) {

@@ -59,5 +59,8 @@ void caller_refuse_verdict(struct serve *s, struct caller *c, int status, const 
 void caller_answer(struct serve *s, struct caller *c, int status, struct span content_type,
                    struct span fields, struct span body);
 
+/* Is a switch of protocols passed on? Never on agents' calls: the controller's server would take
+ * them away from its routes. */
+bool request_upgrades(const struct request *r);
 /* Builds the head of the request as it goes to the controller, in s->head. */
 void request_spell_upstream(struct serve *s, const struct request *r);

@@ -6,7 +6,7 @@
 #include "serve/heartbeat.h"
 
 static const struct route routes[] = {
-    {"POST", "/agents/:id/connect", WHO_ANYONE, EFFECT_NONE, true, "/connect", ROUTE_CONNECT,
+    {"POST", "/agents/:id/connect", WHO_ANYONE, EFFECT_LET_IN, true, "/connect", ROUTE_CONNECT,
      connect_journey},
     {"POST", "/agents/:id/heartbeat", WHO_AGENT, EFFECT_NONE, true, "/heartbeat", ROUTE_HEARTBEAT,
      heartbeat_journey},

@@ -14,10 +14,12 @@ enum who {
     WHO_NOT_AGENTS,    /* agents' tokens are refused, others are the controller's business */
 };
 
-/* What a 2xx, or an unknown outcome, changes here. */
+/* What a forwarded call changes here. */
 enum effect {
     EFFECT_NONE,
-    EFFECT_FORGET_AGENT, /* credentials or settings changed: forget the cached connect */
+    EFFECT_LET_IN,       /* a connect: 2xx lifts what the controller said to heartbeats */
+    EFFECT_FORGET_AGENT, /* credentials or settings: 2xx, or an unknown outcome, forgets the cached
+                          * connect; never cancelled */
 };
 
 struct route {

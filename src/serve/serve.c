@@ -41,15 +41,21 @@ enum controller serve_controller(const struct shared *shared) {
     return failed > heard ? CONTROLLER_DOWN : CONTROLLER_UP;
 }
 
+/* A 500 is an answer to one request; these say that there is no controller behind the proxy. */
+static bool is_absence(int status) {
+    return status == 502 || status == 503 || status == 504;
+}
+
 void serve_heard(struct serve *s, enum err error, int status) {
     struct shared *shared = s->shared;
     if (error == ERR_CANCELLED)
         return;
-    bool fine = error == ERR_OK && status < 500;
+    bool fine = error == ERR_OK && !is_absence(status);
     enum controller before = serve_controller(shared);
     atomic_store_explicit(fine ? &shared->controller_heard_ms : &shared->controller_failed_ms,
                           clock_mono_ms(), memory_order_relaxed);
-    const char *why = error == ERR_OK ? "it answers with 5xx" : err_row(error)->message;
+    const char *why =
+        error == ERR_OK ? "it is not available (502, 503, 504)" : err_row(error)->message;
     if (!fine && before != CONTROLLER_DOWN)
         log_warn("the controller fails", F_TEXT("upstream", shared->upstream_authority),
                  F_TEXT("error", why));

@@ -3,7 +3,7 @@
  *   bytes --> io/server --> request.c --> routes.c (the table of contents)
  *                               |-- connect.c    from cache, or one flight to the controller
  *                               |-- heartbeat.c  acknowledged here ---> flush.c --> controller
- *                               |-- disconnect.c after what is under way, before what comes
+ *                               |-- disconnect.c in its turn among the beats (turn.c)
  *                               '-- forward.c    everything else, streamed */
 #pragma once
 
@@ -27,6 +27,7 @@ struct shared {
     struct mailbox **mailbox;             /* of each worker */
     _Atomic int64_t controller_heard_ms;  /* monotonic: its last answer; 0: never */
     _Atomic int64_t controller_failed_ms; /* monotonic: its last failure; 0: never */
+    _Atomic bool draining;                /* TERM: what is held is due now */
 };
 
 struct flush;
@@ -40,7 +41,6 @@ struct serve {
     struct token_verifier *verifier;
     struct flush *flush;
     struct str fields, body, head; /* builders for what is being answered or asked */
-    bool draining;                 /* TERM: what is held is due now */
     bool closing;                  /* the loops have stopped: nothing new is begun */
 };
 

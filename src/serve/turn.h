@@ -1,0 +1,30 @@
+/* A call that keeps its place among an agent's heartbeats: it waits for the one under way, nobody
+ * sends while it is asked, and what was received before it never goes after it.
+ *
+ * Two kinds: a disconnect, and a beat that is not held but forwarded while its agent waits. The
+ * client may leave: the call is made all the same, it was received.
+ *
+ * A beat forwarded here counts as received and delivered once the controller has taken it, and
+ * nowhere before: until then nobody has acknowledged it, and its agent hears what went wrong. */
+#pragma once
+
+#include "rules/payload.h"
+#include "serve/serve.h"
+
+struct request;
+struct turn;
+
+struct turn_kind {
+    bool is_beat;      /* else a disconnect */
+    bool status_known; /* of a beat whose body we could read */
+    enum beat_status status;
+};
+
+/* Under the agent's lock. */
+struct turn *turn_take(struct serve *s, const struct request *r, struct agent *agent,
+                       const struct turn_kind *kind);
+/* Asks, unless it has to wait. Call it once the agent is unlocked. */
+void turn_launch(struct turn *t);
+
+/* The agent's sender is done: whoever waits is next. False: nobody does. Under the agent's lock. */
+bool turn_next(struct serve *s, struct agent *agent);

@@ -1,0 +1,20 @@
+/* The controller's own no (401, 403, 404) to an agent's heartbeat: repeated to its next ones
+ * until the controller has answered a connect, or for ten minutes.
+ *
+ * A 401 binds to the token it was said to, 403 and 404 to the agent. Everything here happens under
+ * the agent's lock. */
+#pragma once
+
+#include "serve/fetch.h"
+
+/* Is this answer such a no? Anybody else's 401, 403 and 404 (a proxy's, a wrong prefix') is not.
+ * Copies the message. */
+bool verdict_said(const struct fetched *result, char message[256]);
+
+/* Notes it, and forgets the cached connect: it would hand out the refused token again. */
+void verdict_keep(struct serve *s, struct agent *agent, uint64_t token_hash, int status,
+                  const char *message);
+/* The verdict that holds for this token, or NULL. Valid under the lock. */
+const struct verdict *verdict_for(struct serve *s, struct agent *agent, struct span token);
+/* The controller itself has let the agent in. */
+void verdict_lift(struct agent *agent);
