@@ -130,8 +130,8 @@ coverage: deps-test
 	  $(BUILD)/coverage/unit $(TARGETS:%=$(BUILD)/coverage/replay_%)
 	@BUILD=$(BUILD)/coverage tests/support/coverage.sh src/rules src/base
 
-##   make chroot-check    make run and make test on a bare Debian; SUITE=trixie: build and unit
-##                        tests there. Needs root and mmdebstrap; MIRROR=... to choose one
+##   make chroot-check    make run and make test on a bare Debian 12; SUITE=trixie: on 13.
+##                        Needs root and mmdebstrap; MIRROR=... to choose one
 SUITE ?= bookworm
 chroot-check:
 	@tests/support/chroot-check.sh $(SUITE)
