@@ -20,6 +20,7 @@ static const char help[] =
     "  --jwt-secret S       signs and checks tokens (the one of the recordings)\n"
     "  --transcripts DIR    recordings for everything that is not the agent API\n"
     "  --token-ttl S        seconds a token lives (86400)\n"
+    "  --bulk               has POST /agents/heartbeats\n"
     "  --help\n"
     "Prints {\"port\":N,\"control_port\":N} on standard output when it serves.\n";
 
@@ -32,6 +33,7 @@ static const struct option options[] = {
     {"jwt-secret", required_argument, NULL, 'j'},
     {"transcripts", required_argument, NULL, 't'},
     {"token-ttl", required_argument, NULL, 'e'},
+    {"bulk", no_argument, NULL, 'B'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -72,6 +74,9 @@ static void read_options(int argc, char **argv, struct stub_options *o) {
             break;
         case 'e':
             o->token_ttl_s = number(optarg);
+            break;
+        case 'B':
+            o->bulk = true;
             break;
         case 'h':
             fputs(help, stdout);

@@ -179,7 +179,7 @@ static void on_request(struct evhttp_request *request, void *arg) {
     if (stub_streams_handle(c))
         return;
     c->delay_ms = stub->set.delay_ms;
-    if (fails_on_order(c) || !stub_body_parse(c) || stub_agents_handle(c) ||
+    if (fails_on_order(c) || !stub_body_parse(c) || stub_bulk_handle(c) || stub_agents_handle(c) ||
         stub_recordings_handle(c))
         return;
     answer_not_found(c);
@@ -375,6 +375,8 @@ struct stub *stub_start(const struct stub_options *o, const char **why) {
     stub->address = must_strdup(o->address ? o->address : "127.0.0.1");
     stub->secret = must_strdup(o->jwt_secret ? o->jwt_secret : STUB_JWT_SECRET);
     stub->initial = (struct stub_set){.connect_cost_ms = o->connect_cost_ms,
+                                      .bulk = o->bulk,
+                                      .bulk_fail_status = 500,
                                       .token_ttl_s = o->token_ttl_s ? o->token_ttl_s : TOKEN_TTL_S};
     stub->set = stub->initial;
     stub->port_keeper = -1;

@@ -10,10 +10,13 @@
  *   0 suspended, 1 deleted, 2 without a secret, 3 managed with a deployment, 4 without an
  *   instruction, 5 inactive, 6 of another organization.
  *
+ * POST /agents/heartbeats (docs/bulk-heartbeats.openapi.yaml) is there only if switched on.
+ *
  * What evhttp does not let it imitate: malformed requests get evhttp's own answers, methods it has
  * no name for get 501, and HTTP/1.0 is answered as HTTP/1.0. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct stub;
@@ -26,6 +29,7 @@ struct stub_options {
     int agents;                  /* 0: 1000; at most 1,000,000 */
     int64_t token_ttl_s;         /* 0: 24 h */
     int connect_cost_ms;         /* CPU really burnt per secret compared, as bcrypt would */
+    bool bulk;                   /* POST /agents/heartbeats is there */
     const char *transcripts_dir; /* NULL: no recordings */
 };
 
@@ -51,6 +55,9 @@ int stub_control_port(const struct stub *stub);
     X(heartbeats_ok)                                                                               \
     X(disconnects)                                                                                 \
     X(regenerates)                                                                                 \
+    X(bulk_requests) /* POST /agents/heartbeats, while it is there */                              \
+    X(bulk_beats)    /* heartbeats judged in them */                                               \
+    X(bulk_beats_ok)                                                                               \
     X(others)      /* every other request */                                                       \
     X(client_gone) /* clients that had left when their answer was due */
 

@@ -109,7 +109,7 @@ void stub_agents_free(struct agents *agents) {
     free(agents);
 }
 
-static bool is_object_id(const char *id) {
+bool stub_agents_is_id(const char *id) {
     return strlen(id) == 24 && strspn(id, "0123456789abcdefABCDEF") == 24;
 }
 
@@ -250,7 +250,7 @@ static void answer_invalid(struct call *c, const char *const *errors) {
 /* The agent, or NULL when it answered. */
 static struct agent *look_up(struct call *c) {
     struct agent *a = NULL;
-    if (!is_object_id(c->id))
+    if (!stub_agents_is_id(c->id))
         answer_internal(c);
     else if (!(a = agents_find(c->stub->agents, c->id, false)))
         answer_no_agent(c);
@@ -318,12 +318,17 @@ static void on_connect(struct call *c) {
 
 /* ---- POST /agents/:id/heartbeat, /disconnect ---- */
 
+bool stub_agents_is_beat_status(const char *status) {
+    return status && (strcmp(status, "online") == 0 || strcmp(status, "busy") == 0 ||
+                      strcmp(status, "idle") == 0);
+}
+
 static bool beat_is_valid(struct call *c) {
     const char *errors[3] = {NULL};
     int count = 0;
     const char *status = json_string_value(json_object_get(c->json, "status"));
     const json_t *metrics = json_object_get(c->json, "metrics");
-    if (!status || (strcmp(status, "online") && strcmp(status, "busy") && strcmp(status, "idle")))
+    if (!stub_agents_is_beat_status(status))
         errors[count++] = "status must be one of the following values: ";
     if (metrics && !json_is_null(metrics) && !json_is_object(metrics))
         errors[count++] = "metrics must be an object";
@@ -343,6 +348,13 @@ static void on_heartbeat(struct call *c) {
     a->beat_ms = clock_wall_ms();
     stub_count(c->stub, heartbeats_ok);
     stub_answer_text(c, 201, "{\"success\":true}");
+}
+
+bool stub_agents_beat(struct agents *agents, const char *id, int64_t at_ms) {
+    struct agent *a = agents_find(agents, id, false);
+    if (a && a->beat_ms < at_ms)
+        a->beat_ms = at_ms;
+    return a != NULL;
 }
 
 static void on_disconnect(struct call *c) {
@@ -496,7 +508,7 @@ static void on_delete(struct call *c, const struct claims *who) {
         stub_answer_error(c, 403, "You do not have permission to delete.", NULL);
         return;
     }
-    if (!is_object_id(c->id)) {
+    if (!stub_agents_is_id(c->id)) {
         answer_internal(c);
         return;
     }
@@ -556,7 +568,7 @@ static enum route route_of(const struct call *c, struct span *id) {
     return ROUTE_NONE;
 }
 
-static bool token_is_good(struct call *c, struct claims *who) {
+bool stub_agents_token_is_good(struct call *c, struct claims *who) {
     enum token_answer answer = stub_token_check(c->stub, stub_call_header(c, "Authorization"),
                                                 clock_wall_ms() / 1000, who);
     if (answer != TOKEN_OK)
@@ -623,7 +635,7 @@ bool stub_agents_handle(struct call *c) {
         return true;
     }
     stub_log_agent(c->stub->log, c->seq, c->id);
-    if (route == ROUTE_CONNECT || token_is_good(c, &who))
+    if (route == ROUTE_CONNECT || stub_agents_token_is_good(c, &who))
         dispatch(c, route, &who);
     json_decref(who.all);
     return true;

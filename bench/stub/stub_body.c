@@ -114,7 +114,13 @@ static bool parse_plain(struct call *c, const char *type, struct span body) {
     bool is_form = span_equal_nocase(media_type(type), SPAN("application/x-www-form-urlencoded"));
     if (!is_json && !is_form)
         return true;
-    if (!charset_is_utf8(type) || body.len > STUB_JSON_MAX) {
+    bool bulk = stub_bulk_is_asked(c);
+    bool fits = body.len <= (bulk ? STUB_BULK_MAX : STUB_JSON_MAX);
+    if (bulk && !fits) {
+        stub_answer_error(c, 413, "Payload Too Large", NULL);
+        return false;
+    }
+    if (!charset_is_utf8(type) || !fits) {
         stub_answer_error(c, 500, "Internal server error", NULL);
         return false;
     }

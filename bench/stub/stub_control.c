@@ -1,8 +1,10 @@
 /* The control port: what tests and the bench ask the stub, and what they tell it to do.
  *
  *   GET /counts
- *   GET /requests?since=N[&limit=N]   entries with seq > N, at most `limit` (10,000)
- *   POST /set {...}                   see set_rows; answers the settings in force
+ *   GET /requests?since=N[&limit=N]   entries with seq > N, at most `limit` (10,000); after one of
+ *                                     heartbeats in bulk one with "route":"bulk" for each item
+ *   POST /set {...}                   see set_rows (false is 0, true is 1); answers the settings in
+ *                                     force
  *   POST /reset                       agents, settings, counts and log as at the start */
 #include "stub/stub_private.h"
 
@@ -27,6 +29,9 @@ static const struct {
     {"heartbeat_status", offsetof(struct stub_set, heartbeat_status)},
     {"fail_next", offsetof(struct stub_set, fail_next)},
     {"fail_status", offsetof(struct stub_set, fail_status)},
+    {"bulk", offsetof(struct stub_set, bulk)},
+    {"bulk_fail_items", offsetof(struct stub_set, bulk_fail_items)},
+    {"bulk_fail_status", offsetof(struct stub_set, bulk_fail_status)},
 };
 enum { SET_ROWS = sizeof set_rows / sizeof *set_rows };
 
@@ -104,8 +109,10 @@ static bool set_one(struct stub *stub, const char *name, const json_t *value) {
         return outage >= 0 && set_outage(stub, outage);
     }
     for (size_t i = 0; i < SET_ROWS; i++)
-        if (strcmp(name, set_rows[i].name) == 0 && json_is_integer(value)) {
-            *set_member(&stub->set, i) = json_integer_value(value);
+        if (strcmp(name, set_rows[i].name) == 0 &&
+            (json_is_integer(value) || json_is_boolean(value))) {
+            *set_member(&stub->set, i) =
+                json_is_integer(value) ? json_integer_value(value) : json_is_true(value);
             return true;
         }
     return false;

@@ -17,6 +17,7 @@ struct entry {
     char *target, *body, *correlation;
     size_t body_len; /* of the whole body */
     const char *method;
+    const char *route; /* "bulk" for an item of such a request, else "" */
     char agent[25];
     char fingerprint[9]; /* "" without Authorization */
     int status;          /* 0: not answered (yet) */
@@ -59,21 +60,35 @@ void stub_log_free(struct request_log *log) {
     free(log);
 }
 
-uint64_t stub_log_add(struct request_log *log, const struct call *c, const char *authorization) {
-    size_t body = c->body.len < LOG_TEXT_MAX ? c->body.len : LOG_TEXT_MAX;
+static struct entry *add_entry(struct request_log *log, const struct call *c, struct span body,
+                               const char *authorization) {
+    size_t kept = body.len < LOG_TEXT_MAX ? body.len : LOG_TEXT_MAX;
     if (log->next - log->first == LOG_ENTRIES)
         entry_release(entry_at(log, log->first++));
-    uint64_t seq = log->next++;
-    struct entry *e = entry_at(log, seq);
+    struct entry *e = entry_at(log, log->next++);
     e->mono_ms = clock_mono_ms();
     e->method = c->method;
+    e->route = "";
     e->target = strndup(c->target, LOG_TEXT_MAX);
-    e->body = strndup(c->body.ptr, body);
-    e->body_len = c->body.len;
+    e->body = strndup(body.ptr, kept);
+    e->body_len = body.len;
     e->correlation = must_strdup(c->correlation);
     if (authorization)
         stub_token_fingerprint(authorization, e->fingerprint);
-    return seq;
+    return e;
+}
+
+uint64_t stub_log_add(struct request_log *log, const struct call *c, const char *authorization) {
+    add_entry(log, c, c->body, authorization);
+    return log->next - 1;
+}
+
+void stub_log_beat(struct request_log *log, const struct call *c, struct span item, const char *id,
+                   int status) {
+    struct entry *e = add_entry(log, c, item, NULL);
+    e->route = "bulk";
+    snprintf(e->agent, sizeof e->agent, "%s", id);
+    e->status = status;
 }
 
 void stub_log_client_gone(struct request_log *log, uint64_t seq) {
@@ -105,9 +120,9 @@ static json_t *any_string(const char *text) {
 }
 
 static json_t *entry_json(const struct entry *e, uint64_t seq) {
-    return json_pack("{s:I, s:I, s:s, s:o, s:s, s:o, s:I, s:o, s:s, s:i, s:b}", "seq",
+    return json_pack("{s:I, s:I, s:s, s:s, s:o, s:s, s:o, s:I, s:o, s:s, s:i, s:b}", "seq",
                      (json_int_t)seq, "mono_ms", (json_int_t)e->mono_ms, "method", e->method,
-                     "target", any_string(e->target), "agent", e->agent, "body",
+                     "route", e->route, "target", any_string(e->target), "agent", e->agent, "body",
                      any_string(e->body), "body_bytes", (json_int_t)e->body_len, "correlation_id",
                      any_string(e->correlation), "authorization", e->fingerprint, "status",
                      e->status, "client_gone", e->client_gone);

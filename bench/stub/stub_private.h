@@ -16,6 +16,7 @@ enum {
     STUB_BODY_MAX = 64 << 20, /* evhttp keeps bodies whole */
     STUB_HEAD_MAX = 16384,    /* Node's limit */
     STUB_JSON_MAX = 102400,   /* Express' json parser: 100 KiB */
+    STUB_BULK_MAX = 262144,   /* the one of heartbeats in bulk: 256 KiB */
     STUB_IDLE_S = 6,          /* Node closes a second after the 5 s it advertises */
     STUB_FIRST_S = 60,        /* Node's patience for a first request */
     STUB_STREAM_S = 600,
@@ -59,8 +60,10 @@ struct call {
 /* What /set changes and /reset restores. */
 struct stub_set {
     int64_t delay_ms, connect_delay_ms, connect_cost_ms, token_ttl_s;
-    int64_t heartbeat_status;       /* 0: as usual */
+    int64_t heartbeat_status;       /* of heartbeats, single and in bulk; 0: as usual */
     int64_t fail_next, fail_status; /* the next N calls get this status; 0: closed, no answer */
+    int64_t bulk;                   /* 0: no such route */
+    int64_t bulk_fail_items, bulk_fail_status; /* the next N beats in bulk get this status */
     enum { STUB_UP, STUB_REFUSE, STUB_HANG } outage;
 };
 
@@ -146,7 +149,8 @@ struct claims {
     char sub[65], org[65];
     bool universe; /* a universe role: sees every organization */
     bool may_write;
-    json_t *all; /* release with json_decref */
+    bool speaks_for_agents; /* a service that may send heartbeats in bulk */
+    json_t *all;            /* release with json_decref */
 };
 enum token_answer { TOKEN_OK, TOKEN_UNAUTHORIZED, TOKEN_PAYLOAD_INVALID };
 enum token_answer stub_token_check(const struct stub *stub, const char *authorization,
@@ -162,6 +166,18 @@ void stub_agents_free(struct agents *agents);
 void stub_agents_reset(struct agents *agents);
 /* Answers if the path is one of the agent API's; false when it is not. */
 bool stub_agents_handle(struct call *c);
+/* The token a request came with; false when it answered instead. Release who->all in any case. */
+bool stub_agents_token_is_good(struct call *c, struct claims *who);
+bool stub_agents_is_id(const char *id);
+/* Of a heartbeat; false for NULL. */
+bool stub_agents_is_beat_status(const char *status);
+/* A heartbeat at that time, unless there was a later one; false when there is no such agent. */
+bool stub_agents_beat(struct agents *agents, const char *id, int64_t at_ms);
+
+/* ---- stub_bulk.c ---- */
+/* Is this the bulk route, and is it switched on? */
+bool stub_bulk_is_asked(const struct call *c);
+bool stub_bulk_handle(struct call *c);
 
 /* ---- stub_burn.c: CPU as bcrypt burns it, off the loop as Node's thread pool does ---- */
 struct burners *stub_burners_new(struct event_base *base);
@@ -185,6 +201,9 @@ struct request_log *stub_log_new(void);
 void stub_log_free(struct request_log *log);
 void stub_log_clear(struct request_log *log);
 uint64_t stub_log_add(struct request_log *log, const struct call *c, const char *authorization);
+/* An entry of its own, route "bulk", for one item of a request. */
+void stub_log_beat(struct request_log *log, const struct call *c, struct span item, const char *id,
+                   int status);
 void stub_log_client_gone(struct request_log *log, uint64_t seq);
 void stub_log_agent(struct request_log *log, uint64_t seq, const char *id);
 void stub_log_status(struct request_log *log, uint64_t seq, int status);

@@ -126,6 +126,21 @@ static void read_roles(const json_t *roles, struct claims *out) {
     }
 }
 
+/* An agent's roles are its owner's choice, its type is not. */
+static bool speaks_for_agents(const json_t *claims) {
+    const char *type = json_string_value(json_object_get(claims, "type"));
+    size_t i;
+    const json_t *role;
+    if (!type || strcmp(type, "service") != 0)
+        return false;
+    json_array_foreach(json_object_get(claims, "roles"), i, role) {
+        const char *name = json_string_value(role);
+        if (name && strcmp(name, "service.heartbeats") == 0)
+            return true;
+    }
+    return false;
+}
+
 static void copy_claim(const json_t *claims, const char *name, char out[65]) {
     const char *value = json_string_value(json_object_get(claims, name));
     snprintf(out, 65, "%s", value ? value : "");
@@ -144,6 +159,7 @@ enum token_answer stub_token_check(const struct stub *stub, const char *authoriz
     copy_claim(out->all, "sub", out->sub);
     copy_claim(out->all, "orgId", out->org);
     read_roles(json_object_get(out->all, "roles"), out);
+    out->speaks_for_agents = speaks_for_agents(out->all);
     return out->sub[0] ? TOKEN_OK : TOKEN_PAYLOAD_INVALID;
 }
 

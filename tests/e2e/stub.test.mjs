@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, test } from 'node:test';
 import { eventually, sleep } from './support/child.mjs';
-import { adminToken, agentToken, decode } from './support/jwt.mjs';
+import { adminToken, agentToken, decode, serviceToken } from './support/jwt.mjs';
 import { Stub, agentId, agentSecret, specialId } from './support/stub.mjs';
 import { Session, plain, recordedAnswers, transcripts } from './support/transcripts.mjs';
 import { Closed, Wire, call, exchange, request } from './support/wire.mjs';
@@ -106,6 +106,112 @@ test('counts and logs what reached it', async () => {
     assert.equal(log[0].authorization, '');
     const later = await stub.requests(log[3].seq);
     assert.deepEqual(later, log.slice(4));
+});
+
+// ---- heartbeats in bulk: docs/bulk-heartbeats.openapi.yaml ----
+
+const beat = (n, over = {}) =>
+    ({ agentId: agentId(n), status: 'online', at: '2026-01-23T04:23:11.613Z', ...over });
+const bulk = (body, token = serviceToken()) =>
+    call(target, 'POST', '/agents/heartbeats', { token, body });
+const lastBeat = async (n) => (await call(target, 'GET', `/agents/${agentId(n)}`,
+    { token: adminToken() })).json.lastHeartbeatAt;
+
+test('has no heartbeats in bulk until it is told to', async () => {
+    await stub.reset();
+    const { status, json } = await bulk({ heartbeats: [] });
+    assert.equal(status, 404);
+    assert.equal(json.message, 'Cannot POST /agents/heartbeats');
+    await stub.set({ bulk: true });
+    assert.deepEqual((await bulk({ heartbeats: [] })).json, { results: [] });
+    await stub.set({ bulk: false });
+    assert.equal((await bulk({ heartbeats: [] })).status, 404);
+    const other = await Stub.start({ bulk: true, transcripts: false });
+    const path = '/agents/heartbeats';
+    assert.equal((await call({ host: '127.0.0.1', port: other.port }, 'POST', path)).status, 401);
+    await other.stop();
+});
+
+test('judges heartbeats in bulk one by one, and logs and counts them', async () => {
+    await stub.reset();
+    await stub.set({ bulk: true });
+    await call(target, 'DELETE', `/agents/${agentId(2)}`, { token: adminToken() });
+    const since = (await stub.requests()).at(-1).seq;
+    const heartbeats = [beat(3), beat(2), beat(0, { agentId: specialId(0), metrics: { cpu: 0.1 } }),
+        beat(4, { at: 'now' }), beat(1, { agentId: agentId(1).toUpperCase(), metrics: null })];
+    const { status, json } = await bulk({ heartbeats });
+    assert.equal(status, 200);
+    assert.deepEqual(json.results, [
+        { agentId: agentId(3), status: 200 },
+        { agentId: agentId(2), status: 404, message: `Agent with ID ${agentId(2)} not found` },
+        { agentId: specialId(0), status: 200 },
+        { agentId: agentId(4), status: 400, message: 'Validation failed',
+            errors: ['at must be a time in UTC, like 2026-11-23T04:23:11.613Z'] },
+        { agentId: agentId(1).toUpperCase(), status: 200 },
+    ]);
+    const log = await stub.requests(since);
+    assert.deepEqual(log.map((entry) => [entry.route, entry.status]), [['', 200],
+        ['bulk', 200], ['bulk', 404], ['bulk', 200], ['bulk', 400], ['bulk', 200]]);
+    assert.equal(log[3].agent, specialId(0));
+    assert.deepEqual(JSON.parse(log[3].body), heartbeats[2]);
+    const counts = await stub.counts();
+    assert.deepEqual([counts.bulk_requests, counts.bulk_beats, counts.bulk_beats_ok], [1, 5, 3]);
+    assert.equal(counts.heartbeats, 0);
+});
+
+test('records the time of a heartbeat in bulk, never back and never ahead', async () => {
+    await stub.reset();
+    await stub.set({ bulk: true });
+    const early = '2026-01-01T00:00:00.000Z';
+    const late = '2026-01-02T00:00:00.000Z';
+    await bulk({ heartbeats: [early, late, early].map((at) => beat(1, { at })) });
+    assert.equal(await lastBeat(1), late);
+    await bulk({ heartbeats: [beat(1, { at: '2999-01-01T00:00:00Z' })] });
+    assert.ok(Math.abs(Date.parse(await lastBeat(1)) - Date.now()) < 10000);
+});
+
+test('refuses heartbeats in bulk that are not the contract', async () => {
+    await stub.reset();
+    await stub.set({ bulk: true });
+    const padded = (size) => ({ heartbeats: [], pad: 'x'.repeat(size - 26) });
+    assert.equal(JSON.stringify(padded(100)).length, 100);
+    for (const [body, expected] of [
+        [{}, 400], [{ heartbeats: {} }, 400], [{ heartbeats: [1] }, 400],
+        [{ heartbeats: Array(500).fill(beat(1)) }, 200], [{ heartbeats: Array(501).fill({}) }, 400],
+        [padded(256 * 1024), 200], [padded(256 * 1024 + 1), 413],
+    ])
+        assert.equal((await bulk(body)).status, expected, JSON.stringify(body).slice(0, 60));
+    const bad = [{ agentId: 'zzz' }, { agentId: 1 }, { status: 'gone' }, { status: 1 },
+        { metrics: [] }, { metrics: 1 }, { at: undefined }, { at: '2026-02-30T00:00:00Z' },
+        { at: '2026-01-23T04:23:11+01:00' }, { at: '2026-1-23T4:23:11Z' }, { at: '2026-01-23' },
+        { at: '2026-01-23T04:23:11.Z' }, { at: '2026-01-23T04:23:11.1234567890Z' }];
+    const { results } = (await bulk({ heartbeats: bad.map((over) => beat(1, over)) })).json;
+    for (const [i, result] of results.entries())
+        assert.deepEqual([result.status, result.errors?.length], [400, 1], JSON.stringify(bad[i]));
+});
+
+test('takes heartbeats in bulk from nobody but a service that may send them', async () => {
+    await stub.reset();
+    await stub.set({ bulk: true });
+    for (const [token, expected] of [
+        ['x.y.z', 401], [serviceToken({ exp: 1 }), 401], [serviceToken({ type: 'agent' }), 403],
+        [serviceToken({ roles: [] }), 403], [agentToken(agentId(1)), 403], [adminToken(), 403],
+    ])
+        assert.equal((await bulk({ heartbeats: [beat(1)] }, token)).status, expected);
+    assert.equal(await lastBeat(1), undefined);
+});
+
+test('fails heartbeats in bulk as it is told, some or all', async () => {
+    await stub.reset();
+    await stub.set({ bulk: true, bulk_fail_items: 2, heartbeat_status: 503 });
+    assert.equal((await bulk({ heartbeats: [beat(1)] })).status, 503);
+    await stub.set({ heartbeat_status: 0 });
+    const statuses = async (...beats) =>
+        (await bulk({ heartbeats: beats })).json.results.map((result) => result.status);
+    assert.deepEqual(await statuses(beat(1), beat(2), beat(3)), [500, 500, 200]);
+    assert.equal(await lastBeat(1), undefined);
+    await stub.set({ bulk_fail_items: 1, bulk_fail_status: 401 });
+    assert.deepEqual(await statuses(beat(1), beat(2)), [401, 200]);
 });
 
 test('burns CPU for each secret compared, without holding up others', async () => {

@@ -49,6 +49,21 @@ Test(stub, answers_and_counts_in_the_process_that_started_it) {
     stub_stop(stub);
 }
 
+Test(stub, has_heartbeats_in_bulk_only_when_asked_for) {
+    static const char request[] = "POST /agents/heartbeats HTTP/1.1\r\nHost: x\r\n"
+                                  "Content-Length: 0\r\n\r\n";
+    struct stub *without = start(&(struct stub_options){.agents = 1});
+    struct stub *with = start(&(struct stub_options){.agents = 1, .bulk = true});
+    struct stub_counts counts;
+    cr_assert_eq(ask(stub_port(without), request), 404);
+    cr_assert_eq(ask(stub_port(with), request), 401);
+    stub_counts(with, &counts);
+    cr_assert_eq(counts.bulk_requests, 1);
+    cr_assert_eq(counts.bulk_beats, 0);
+    stub_stop(without);
+    stub_stop(with);
+}
+
 Test(stub, two_of_them_do_not_disturb_each_other) {
     struct stub *few = start(&(struct stub_options){.agents = 3});
     struct stub *many = start(&(struct stub_options){.agents = 4, .control_port = -1});

@@ -46,3 +46,9 @@ export const adminToken = (over = {}, options) => sign({
     roles: ['universe.owner'], orgId: ORG, groupId: '', agentId: '', appId: '',
     iat: nowS(), exp: nowS() + 86400, ...over,
 }, options);
+
+/** The gateway's own: it may send heartbeats for agents. */
+export const serviceToken = (over = {}, options) => sign({
+    sub: 'aiwm-gateway', username: 'service:aiwm-gateway', status: 'active', type: 'service',
+    roles: ['service.heartbeats'], iat: nowS(), exp: nowS() + 86400, ...over,
+}, options);

@@ -41,10 +41,12 @@ export class Stub {
         transcripts = true,
         port = 0,
         jwtSecret = JWT_SECRET,
+        bulk = false,
     } = {}) {
         const stub = new Stub();
         const args = ['--port', port, '--agents', agents, '--connect-cost-ms', connectCostMs,
             '--token-ttl', tokenTtlS, '--jwt-secret', jwtSecret];
+        if (bulk) args.push('--bulk');
         if (transcripts) args.push('--transcripts', transcriptsDir);
         stub.child = new Child(path.join(build, 'aiwm-stub'), args.map(String));
         const [line] = await stub.child.waitForLines('its ports', (l) => l.startsWith('{'));
@@ -64,7 +66,8 @@ export class Stub {
         return json(this.controlPort, 'GET', `/requests?since=${since}`);
     }
 
-    /** delay_ms, connect_delay_ms, heartbeat_status, fail_next, fail_status, outage, ... */
+    /** delay_ms, connect_delay_ms, heartbeat_status, fail_next, fail_status, outage, bulk,
+     * bulk_fail_items, bulk_fail_status, ... */
     set(settings) {
         return json(this.controlPort, 'POST', '/set', settings);
     }
