@@ -41,7 +41,8 @@ void mailbox_init(struct mailbox *box, struct loop *loop, void *receiver) {
 }
 
 void mailbox_release(struct mailbox *box) {
-    deliver_all(box);
+    while (!list_empty(&box->letters)) /* a letter's receiver may post another */
+        deliver_all(box);
     event_del(&box->wake);
     close(box->wake_fd);
     pthread_mutex_destroy(&box->lock);

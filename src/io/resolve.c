@@ -50,33 +50,51 @@ static void note_result(struct resolver *r, int error) {
         log_info("the controller's name is resolved again", F_TEXT("host", r->host));
 }
 
+static void remember(struct resolver *r, const struct evutil_addrinfo *found) {
+    r->known.count = 0;
+    r->known_ms = clock_mono_ms();
+    for (; found && r->known.count < RESOLVED_MAX; found = found->ai_next) {
+        struct resolved_address *to = &r->known.address[r->known.count];
+        if (found->ai_addrlen > sizeof to->at)
+            continue;
+        memcpy(&to->at, found->ai_addr, found->ai_addrlen);
+        to->len = (socklen_t)found->ai_addrlen;
+        r->known.count++;
+    }
+}
+
 static void on_answer(int error, struct evutil_addrinfo *found, void *arg) {
     struct resolver *r = arg;
     r->asking = NULL;
     if (error == EVUTIL_EAI_CANCEL)
         return;
     note_result(r, error);
-    if (error == 0 && found && found->ai_addrlen <= sizeof r->known.address) {
-        memcpy(&r->known.address, found->ai_addr, found->ai_addrlen);
-        r->known.len = (socklen_t)found->ai_addrlen;
-        r->known_ms = clock_mono_ms();
-    }
+    if (error == 0 && found)
+        remember(r, found);
     if (found)
         evutil_freeaddrinfo(found);
     answer_all(r);
 }
 
+static struct evdns_base *make_dns(struct loop *loop) {
+    struct evdns_base *dns = evdns_base_new(loop->base, EVDNS_BASE_INITIALIZE_NAMESERVERS |
+                                                            EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    if (dns)
+        return dns;
+    /* No resolv.conf: the hosts file may still know the name. */
+    dns = evdns_base_new(loop->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    invariant(dns);
+    evdns_base_load_hosts(dns, "/etc/hosts");
+    return dns;
+}
+
 static void start_asking(struct resolver *r) {
-    if (!r->dns) {
-        r->dns = evdns_base_new(r->loop->base, EVDNS_BASE_INITIALIZE_NAMESERVERS |
-                                                   EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-        if (!r->dns) /* no resolv.conf: the hosts file may still know the name */
-            r->dns = evdns_base_new(r->loop->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-        invariant(r->dns);
-        evdns_base_load_hosts(r->dns, "/etc/hosts");
-    }
-    struct evutil_addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_protocol = IPPROTO_TCP};
+    if (!r->dns)
+        r->dns = make_dns(r->loop);
+    struct evutil_addrinfo hints = {.ai_flags = EVUTIL_AI_ADDRCONFIG,
+                                    .ai_family = AF_UNSPEC,
+                                    .ai_socktype = SOCK_STREAM,
+                                    .ai_protocol = IPPROTO_TCP};
     /* May answer from the hosts file before it returns; then there is no request to remember. */
     struct evdns_getaddrinfo_request *request =
         evdns_getaddrinfo(r->dns, r->host, r->port, &hints, on_answer, r);
@@ -86,7 +104,7 @@ static void start_asking(struct resolver *r) {
 
 void resolver_ask(struct resolver *r, void (*done)(void *arg, const struct resolved *found),
                   void *arg) {
-    bool known = r->known.len > 0 && (r->numeric || clock_mono_ms() - r->known_ms < REMEMBER_MS);
+    bool known = r->known.count > 0 && (r->numeric || clock_mono_ms() - r->known_ms < REMEMBER_MS);
     if (known) {
         done(arg, &r->known);
         return;
@@ -100,18 +118,20 @@ void resolver_ask(struct resolver *r, void (*done)(void *arg, const struct resol
 }
 
 static bool parse_numeric(const char *host, int port, struct resolved *out) {
-    struct sockaddr_in *v4 = (struct sockaddr_in *)&out->address;
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&out->address;
+    struct resolved_address *to = &out->address[0];
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&to->at;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&to->at;
     if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
         v4->sin_family = AF_INET;
         v4->sin_port = htons((uint16_t)port);
-        out->len = sizeof *v4;
+        to->len = sizeof *v4;
     } else if (inet_pton(AF_INET6, host, &v6->sin6_addr) == 1) {
         v6->sin6_family = AF_INET6;
         v6->sin6_port = htons((uint16_t)port);
-        out->len = sizeof *v6;
+        to->len = sizeof *v6;
     }
-    return out->len > 0;
+    out->count = to->len > 0;
+    return to->len > 0;
 }
 
 struct resolver *resolver_new(struct loop *loop, const char *host, int port) {

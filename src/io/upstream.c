@@ -15,6 +15,11 @@ enum {
     IDLE_MAX_MS = 60000,
     IDLE_CONNECTIONS_MAX = 256,
     INTERIMS_MAX = 16,
+    /* Repeated calls, in hundredths: each call earns a fifth of one, so that a controller that
+     * drops all connections is not asked twice as much. */
+    RETRY_COST = 100,
+    RETRY_EARNED = 20,
+    RETRY_SAVED_MAX = 10 * RETRY_COST,
 };
 
 enum link_state {
@@ -37,6 +42,7 @@ struct conn {
     bool pool_after;     /* the answer allows to use the connection again */
     int64_t idle_for_ms; /* from the Keep-Alive hint */
     int64_t idle_until_ms;
+    size_t attempt; /* which of the name's addresses is tried, counted from the last good one */
     struct http_scan scan;
     struct http_chunks chunks;
     int interims; /* 1xx heads before this answer */
@@ -68,6 +74,8 @@ struct upstream {
     struct list dead;
     struct timer reaper;
     size_t idle_count, busy_count;
+    size_t good_address;           /* the one that last accepted a connection */
+    int retries;                   /* saved up, see RETRY_COST */
     struct http_response response; /* of the head being told */
 };
 
@@ -128,16 +136,18 @@ static void call_done(struct call *call, enum err error) {
 static void conn_failed(struct conn *c, enum err error) {
     struct call *call = c->call;
     bool lost_race = c->used_before && !c->got_bytes && error == ERR_UPSTREAM_CLOSED;
+    struct upstream *u = c->upstream;
     conn_drop(c);
     if (!call)
         return;
     call->conn = NULL;
-    if (lost_race && call->repeatable) {
-        metric_add(METRIC_UPSTREAM_RETRIED, 1);
-        begin_call(call, true);
+    if (!lost_race || !call->repeatable || u->retries < RETRY_COST) {
+        call_done(call, error);
         return;
     }
-    call_done(call, error);
+    u->retries -= RETRY_COST;
+    metric_add(METRIC_UPSTREAM_RETRIED, 1);
+    begin_call(call, true);
 }
 
 static void watch_clock(struct conn *c, int64_t ms, enum err error) {
@@ -148,10 +158,13 @@ static void watch_clock(struct conn *c, int64_t ms, enum err error) {
 static void pool(struct conn *c) {
     struct upstream *u = c->upstream;
     c->call = NULL;
-    if (!c->pool_after || u->idle_count >= IDLE_CONNECTIONS_MAX || c->idle_for_ms <= 0) {
+    /* An answer before the whole request was taken: what will it make of the rest? */
+    bool fine = c->pool_after && stream_unsent(&c->stream) == 0;
+    if (!fine || u->idle_count >= IDLE_CONNECTIONS_MAX || c->idle_for_ms <= 0) {
         conn_end(c);
         return;
     }
+    stream_resume(&c->stream); /* a slow client may have paused it on the last bytes */
     list_remove(&c->link);
     list_push_front(&u->idle, &c->link);
     u->busy_count--;
@@ -266,6 +279,7 @@ static void switch_protocols(struct conn *c, const struct http_response *r, char
     c->state = LINK_RAW;
     c->pool_after = false;
     timer_stop(&c->timer);
+    stream_keep_alive(&c->stream);
     if (tell_head(c, r))
         (void)tell_body(c, (struct span){rest, rest_len});
 }
@@ -360,18 +374,30 @@ static void on_bytes(void *arg, char *bytes, size_t len) {
         call->on->on_turn(call->arg);
 }
 
+static void try_addresses(struct conn *c);
+
+/* Over TLS an end that was not announced may be anybody's doing: no end of an answer. */
+static bool ends_answer(const struct conn *c, enum stream_end end) {
+    bool up_to_close = c->state == LINK_BODY && !c->chunked && c->left < 0;
+    if (c->state == LINK_RAW)
+        return end == STREAM_EOF || end == STREAM_TRUNCATED;
+    return up_to_close && end == STREAM_EOF;
+}
+
 static void on_closed(void *arg, enum stream_end end) {
     struct conn *c = arg;
-    bool up_to_close = c->state == LINK_BODY && !c->chunked && c->left < 0;
-    if (end == STREAM_EOF && (up_to_close || c->state == LINK_RAW)) {
+    if (ends_answer(c, end)) {
         c->pool_after = false;
         answer_over(c);
-        return;
-    }
-    if (end == STREAM_TLS_FAILED)
+    } else if (c->stream.connecting) {
+        stream_close(&c->stream);
+        c->attempt++;
+        try_addresses(c);
+    } else if (end == STREAM_TLS_FAILED) {
         conn_failed(c, ERR_UPSTREAM_TLS);
-    else
+    } else {
         conn_failed(c, c->state == LINK_CONNECTING ? ERR_UPSTREAM_CONNECT : ERR_UPSTREAM_CLOSED);
+    }
 }
 
 static void on_drained(void *arg) {
@@ -393,7 +419,10 @@ static void send_request(struct conn *c) {
 }
 
 static void on_ready(void *arg) {
-    send_request(arg);
+    struct conn *c = arg;
+    c->upstream->good_address += c->attempt;
+    c->attempt = 0;
+    send_request(c);
 }
 
 static const struct stream_events conn_events = {on_ready, on_bytes, on_drained, on_closed};
@@ -412,18 +441,29 @@ static void fail_from_loop(struct conn *c, enum err error) {
     watch_clock(c, 0, error);
 }
 
+static bool connect_to(struct conn *c, const struct resolved_address *to) {
+    struct upstream *u = c->upstream;
+    return stream_connect(&c->stream, u->loop, (const struct sockaddr *)&to->at, to->len,
+                          u->options.tls, u->host, &conn_events, c);
+}
+
+/* From the address that was good the last time on, each once. */
 static void on_resolved(void *arg, const struct resolved *found) {
     struct conn *c = arg;
-    struct upstream *u = c->upstream;
     c->state = LINK_CONNECTING;
     if (!c->call) {
         conn_end(c);
         return;
     }
-    if (found->len == 0 ||
-        !stream_connect(&c->stream, u->loop, (const struct sockaddr *)&found->address, found->len,
-                        u->options.tls, u->host, &conn_events, c))
-        fail_from_loop(c, ERR_UPSTREAM_CONNECT);
+    for (; c->attempt < found->count; c->attempt++)
+        if (connect_to(c, &found->address[(c->upstream->good_address + c->attempt) % found->count]))
+            return;
+    fail_from_loop(c, ERR_UPSTREAM_CONNECT);
+}
+
+static void try_addresses(struct conn *c) {
+    c->state = LINK_RESOLVING;
+    resolver_ask(c->upstream->resolver, on_resolved, c);
 }
 
 static struct conn *open_conn(struct upstream *u, struct call *call) {
@@ -442,8 +482,7 @@ static struct conn *open_conn(struct upstream *u, struct call *call) {
         return c;
     }
     watch_clock(c, u->options.connect_timeout_ms, ERR_UPSTREAM_CONNECT);
-    c->state = LINK_RESOLVING;
-    resolver_ask(u->resolver, on_resolved, c);
+    try_addresses(c);
     return c;
 }
 
@@ -488,6 +527,7 @@ struct call *upstream_call(struct upstream *u, const struct call_request *reques
     str_add(&call->bytes, request->head);
     str_add(&call->bytes, request->body);
     metric_add(METRIC_UPSTREAM_CALLS, 1);
+    u->retries += u->retries < RETRY_SAVED_MAX ? RETRY_EARNED : 0;
     begin_call(call, false);
     return call;
 }
@@ -533,6 +573,7 @@ struct upstream *upstream_new(struct loop *loop, const struct upstream_options *
     u->loop = loop;
     u->options = *options;
     u->host = must_strdup(options->host);
+    u->retries = RETRY_SAVED_MAX;
     if (options->tls)
         SSL_CTX_up_ref(options->tls);
     u->resolver = resolver_new(loop, u->host, options->port);

@@ -2,7 +2,8 @@
  *
  * Idle connections are used again for less than the controller's Keep-Alive hint minus a second,
  * last used first. A call is repeated, once, on a new connection when a reused one ended without
- * giving a byte and the caller allows it (the controller closed it while we wrote). */
+ * giving a byte and the caller allows it (the controller closed it while we wrote); at most one
+ * call in five. A name's addresses are tried in turn, the last good one first. */
 #pragma once
 
 #include "base/err.h"
@@ -66,5 +67,5 @@ void call_resume(struct call *call);
 void call_write(struct call *call, struct span bytes);
 size_t call_unsent(const struct call *call);
 
-/* Calls pending, and idle connections. */
+/* Connections that are not idle: calls pending. */
 size_t upstream_busy(const struct upstream *u);

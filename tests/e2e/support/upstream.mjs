@@ -28,7 +28,7 @@ export class Upstream {
 
     /** `answer(socket, request, n)`: n is how many requests this connection gave before. The
      * gateway's look at /health is answered here. `secure`: { key, cert }. */
-    static async start(answer, { secure } = {}) {
+    static async start(answer, { secure, host = '127.0.0.1' } = {}) {
         const upstream = new Upstream();
         const serve = (socket) => upstream.#serve(socket, answer);
         const options = { allowHalfOpen: true, noDelay: true };
@@ -36,7 +36,7 @@ export class Upstream {
             ? tls.createServer({ ...options, ...secure }, serve)
             : net.createServer(options, serve);
         upstream.server.on('tlsClientError', () => {});
-        upstream.server.listen(0, '127.0.0.1');
+        upstream.server.listen({ port: 0, host, backlog: 4096 });
         await once(upstream.server, 'listening');
         upstream.port = upstream.server.address().port;
         upstream.url = `${secure ? 'https' : 'http'}://127.0.0.1:${upstream.port}`;

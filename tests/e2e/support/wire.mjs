@@ -195,8 +195,8 @@ export class Wire {
 
     /** Our RST (or as near to it as there is). */
     abort() {
-        if (this.socket.resetAndDestroy) this.socket.resetAndDestroy();
-        else this.socket.destroy();
+        if (this.socket.encrypted) this.socket.destroy(); // Node cannot reset those
+        else this.socket.resetAndDestroy();
     }
 
     close() {
