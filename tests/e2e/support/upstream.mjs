@@ -23,7 +23,7 @@ function parseRequest(bytes) {
 
 export class Upstream {
     requests = [];
-    connections = 0;
+    connections = 0; // that carried a request; looks at /health do not count
     sockets = new Set();
 
     /** `answer(socket, request, n)`: n is how many requests this connection gave before. The
@@ -46,7 +46,6 @@ export class Upstream {
     #serve(socket, answer) {
         let received = Buffer.alloc(0);
         let count = 0;
-        this.connections++;
         this.sockets.add(socket);
         socket.on('error', () => {});
         socket.on('end', () => socket.end());
@@ -62,6 +61,7 @@ export class Upstream {
                 }
                 request.arrived = performance.now();
                 this.requests.push(request);
+                if (count === 0) this.connections++;
                 answer(socket, request, count++);
             }
         });
