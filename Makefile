@@ -48,7 +48,8 @@ LDFLAGS_release := $(LINK_HARDENING)
 CFLAGS_asan := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all \
                -fno-omit-frame-pointer
 LDFLAGS_asan := -fsanitize=address,undefined
-CFLAGS_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+# gcc 12 sees uninitialised ghosts once it has instrumented for threads.
+CFLAGS_tsan := -O1 -g -fsanitize=thread -fno-omit-frame-pointer -Wno-maybe-uninitialized
 LDFLAGS_tsan := -fsanitize=thread
 CFLAGS_fuzz := -O1 -g -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=all
 LDFLAGS_fuzz := -fsanitize=address,undefined,fuzzer
