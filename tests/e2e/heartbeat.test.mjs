@@ -325,7 +325,8 @@ describe('what the controller says', SUITE, () => {
             assert.equal((await counts(gateway)).held, 1);
             for (let i = 0; i < 4; i++) {
                 await eventually('the next try', () => stub.seen(ofAgent(1)).length > i, 10000);
-                if (given.length > 0) assert.equal((await counts(gateway)).delivered, 0);
+                const { delivered } = await counts(gateway);
+                if (given.length > 0) assert.equal(delivered, 0);
             }
             await eventually('success', async () => (await counts(gateway)).delivered === 1, 10000);
             for (const { body } of stub.seen(ofAgent(1))) assert.equal(JSON.parse(body).metrics.mark, 1);
@@ -423,6 +424,28 @@ describe('what is not forwarded', SUITE, () => {
             await gateway.stop({ code: 1 });
             assert.equal(gateway.log.find((e) => e.message === 'ended').heartbeats_lost, 2);
         }));
+});
+
+describe('the end', SUITE, () => {
+    for (const workers of [1, 4])
+        test(`cuts whatever still waits, and leaves nothing lying about (${workers} workers)`, () =>
+            using({ config: { workers, drain: { timeout: '400ms' } } }, async (gateway, stub) => {
+                await stub.set({ outage: 'hang' });
+                const answers = [];
+                const ask = (promise) => answers.push(promise.then((a) => a.status, () => 'cut'));
+                for (let i = 0; i < 5; i++) {
+                    ask(beat(gateway, 1, 'online', i));
+                    ask(disconnect(gateway, 1));
+                    ask(disconnect(gateway, 2));
+                    ask(call(gateway.target, 'POST', ofAgent(3, 'connect'), { body: { secret: agentSecret(3) } }));
+                    ask(call(gateway.target, 'GET', '/health'));
+                    ask(call(gateway.target, 'DELETE', `/agents/${agentId(4)}`, { token: adminToken() }));
+                }
+                await sleep(300);
+                await gateway.stop({ code: 1 });
+                const statuses = await Promise.all(answers);
+                for (const status of statuses) assert.ok([201, 502, 'cut'].includes(status), String(status));
+            }));
 });
 
 describe('order', SUITE, () => {
