@@ -121,7 +121,7 @@ fuzz: deps-fuzz
 	@+$(AGAIN) $(TARGET:%=$(BUILD)/fuzz/fuzz_%) BUILD=$(BUILD)/fuzz FLAVOUR=fuzz CC=clang
 	@BUILD=$(BUILD)/fuzz tests/support/fuzz.sh $(FUZZ_SECONDS) $(TARGET)
 
-##   make lint            clang-format, floors, cppcheck, clang-tidy
+##   make lint            clang-format, floors, cppcheck, clang-tidy; with the versions of Debian 12
 lint: deps-lint
 	@+MAKE="$(AGAIN)" tests/support/lint.sh format floors cppcheck tidy
 

@@ -57,7 +57,7 @@ static int open_socket(const char *address, int port, bool listening) {
 }
 
 static int port_of(int fd) {
-    struct sockaddr_storage where;
+    struct sockaddr_storage where = {0};
     socklen_t size = sizeof where;
     if (getsockname(fd, (struct sockaddr *)&where, &size) != 0)
         return -1;
@@ -129,7 +129,7 @@ static struct call *call_new(struct stub *stub, struct evhttp_request *request) 
     c->stub = stub;
     c->request = request;
     c->connection = evhttp_request_get_connection(request);
-    c->http_minor = request->minor;
+    c->http_minor = (unsigned char)request->minor;
     c->method = method_name(evhttp_request_get_command(request));
     c->target = evhttp_request_get_uri(request);
     size_t path = strcspn(c->target, "?");

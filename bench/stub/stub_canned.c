@@ -106,7 +106,7 @@ static bool read_recording(struct recording *r, size_t len) {
     r->method = until(&line, " ");
     r->target = until(&line, " ");
     if (span_starts(r->response.first, SPAN("HTTP/1.1 ")))
-        r->status = atoi(r->response.first.ptr + strlen("HTTP/1.1 "));
+        r->status = (int)strtol(r->response.first.ptr + strlen("HTTP/1.1 "), NULL, 10);
     return r->target.len > 0;
 }
 

@@ -190,7 +190,7 @@ void stub_burners_submit(struct burners *burners, struct call *c, int64_t cost_m
 /* ---- stub_canned.c ---- */
 /* NULL and *why when the directory cannot be read or holds nothing. */
 struct recordings *stub_recordings_load(const char *dir, const char **why);
-void stub_recordings_free(struct recordings *recordings);
+void stub_recordings_free(struct recordings *all);
 bool stub_recordings_handle(struct call *c);
 
 /* ---- stub_streams.c: /__stub/ and /socket.io/ ---- */
@@ -210,4 +210,4 @@ void stub_log_status(struct request_log *log, uint64_t seq, int status);
 json_t *stub_log_since(const struct request_log *log, uint64_t since, uint64_t limit);
 
 /* ---- stub_control.c ---- */
-void stub_control_handle(struct evhttp_request *request, void *stub);
+void stub_control_handle(struct evhttp_request *request, void *arg);

@@ -68,7 +68,7 @@ static void take_url(struct setup *s, bool *https) {
         bracketed ? strndup(rest.ptr + 1, host_len - 2) : strndup(rest.ptr, host_len);
     invariant(s->upstream_host);
     s->upstream.host = s->upstream_host;
-    s->upstream.port = port.len > 1 ? atoi(port.ptr + 1) : *https ? 443 : 80;
+    s->upstream.port = port.len > 1 ? (int)strtol(port.ptr + 1, NULL, 10) : *https ? 443 : 80;
     (void)snprintf(s->upstream_authority, sizeof s->upstream_authority, "%.*s", SPAN_ARG(rest));
 }
 

@@ -126,12 +126,15 @@ static bool fill_address(const char *address, int port, struct sockaddr_storage 
 }
 
 static int bound_port_of(int fd) {
-    struct sockaddr_storage at;
+    union {
+        struct sockaddr_in6 v6;
+        struct sockaddr_in v4;
+        struct sockaddr any;
+    } at = {0};
     socklen_t len = sizeof at;
-    if (getsockname(fd, (struct sockaddr *)&at, &len) < 0)
+    if (getsockname(fd, &at.any, &len) < 0)
         return 0;
-    return ntohs(at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
-                                          : ((struct sockaddr_in *)&at)->sin_port);
+    return ntohs(at.any.sa_family == AF_INET6 ? at.v6.sin6_port : at.v4.sin_port);
 }
 
 /* SO_REUSEPORT would let a second gateway of the same user in silently. */

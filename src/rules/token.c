@@ -406,7 +406,7 @@ static enum token_fault verify_and_keep(struct token_verifier *v, struct span to
 
 enum token_fault token_verify(struct token_verifier *v, struct span token, int64_t now_s,
                               struct token_claims *claims, bool *was_cached) {
-    bool ignored;
+    bool ignored = false;
     bool *cached = was_cached ? was_cached : &ignored;
     *cached = false;
     if (token.len == 0)
