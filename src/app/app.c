@@ -24,6 +24,8 @@ enum {
     LOOK_MS = 20,
     QUIET_LOOKS = 2, /* a letter on its way between two workers is seen by the second */
     MAX_AGENTS = 1000000,
+    REFUSALS = 16384, /* 3 MB */
+    REFUSAL_MS = 30000,
     BODIES_MAX = 64 << 20, /* bytes in bodies still being received */
     LOG_WAIT_MS = 1000,
 };
@@ -107,6 +109,8 @@ static void make_shared(struct app *app) {
     shared->config = config;
     make_grant_key(config, &shared->grant_key);
     shared->agents = agents_new((size_t)config->connect_cache.memory, MAX_AGENTS, hash_key);
+    shared->tags = must_zalloc(sizeof *shared->tags);
+    shared->refusals = refusals_new(REFUSALS, REFUSAL_MS);
     shared->limits.max_connections = config->listen.max_connections;
     shared->limits.max_body_buffered = BODIES_MAX;
     (void)snprintf(shared->upstream_authority, sizeof shared->upstream_authority, "%s",
@@ -257,6 +261,8 @@ static void end(struct app *app) {
     timer_stop(&app->drain_start);
     loop_release(&app->loop);
     agents_free(app->shared.agents);
+    refusals_free(app->shared.refusals);
+    free(app->shared.tags);
     free(app->shared.mailbox);
     free(app->workers);
 }

@@ -4,6 +4,7 @@
 #include "base/panic.h"
 #include "serve/fetch.h"
 #include "serve/flush.h"
+#include "serve/refresh.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -96,6 +97,7 @@ struct worker *worker_new(const struct worker_setup *setup) {
     mailbox_init(&w->mailbox, &w->loop, &w->serve);
     shared->mailbox[setup->number] = &w->mailbox;
     w->serve.flush = flush_new(&w->serve);
+    w->serve.refresh = refresh_new(&w->serve);
     w->serve.server = server_new(&w->loop, setup->tls, &shared->limits, &serve_events, &w->serve);
     server_listen(w->serve.server, setup->listen_fd);
     timer_init(&w->look, &w->loop, look, w);
@@ -152,6 +154,7 @@ void worker_close(struct worker *w) {
 void worker_free(struct worker *w) {
     mailbox_release(&w->mailbox);
     flush_free(w->serve.flush);
+    refresh_free(w->serve.refresh);
     serve_release(&w->serve);
     loop_release(&w->loop);
     free(w);

@@ -1,6 +1,7 @@
 #include "base/clock.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 static int64_t read_us(clockid_t id) {
@@ -39,6 +40,31 @@ void clock_http(char out[CLOCK_HTTP_SIZE], int64_t wall_ms) {
                    days + (t.tm_wday * 3), (unsigned)t.tm_mday % 100, months + (t.tm_mon * 3),
                    (unsigned)(t.tm_year + 1900) % 10000, (unsigned)t.tm_hour % 100,
                    (unsigned)t.tm_min % 100, (unsigned)t.tm_sec % 100);
+}
+
+static bool two_digits(const char *at, int *out) {
+    *out = (at[0] - '0') * 10 + at[1] - '0';
+    return at[0] >= '0' && at[0] <= '9' && at[1] >= '0' && at[1] <= '9';
+}
+
+bool clock_parse_http(const char *text, size_t len, int64_t *wall_s) {
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    struct tm t = {0};
+    int century = 0, year = 0;
+    /* "Mon, 23 Nov 2026 04:23:08 GMT": fixed columns. */
+    if (len != CLOCK_HTTP_SIZE - 1 || memcmp(text + 3, ", ", 2) != 0 ||
+        memcmp(text + 25, " GMT", 4) != 0 || text[19] != ':' || text[22] != ':')
+        return false;
+    bool fine = two_digits(text + 5, &t.tm_mday) && two_digits(text + 12, &century) &&
+                two_digits(text + 14, &year) && two_digits(text + 17, &t.tm_hour) &&
+                two_digits(text + 20, &t.tm_min) && two_digits(text + 23, &t.tm_sec);
+    for (t.tm_mon = 0; t.tm_mon < 12 && memcmp(text + 8, months + t.tm_mon * 3, 3) != 0;)
+        t.tm_mon++;
+    if (!fine || t.tm_mon == 12)
+        return false;
+    t.tm_year = century * 100 + year - 1900;
+    *wall_s = timegm(&t);
+    return true;
 }
 
 void clock_iso(char out[CLOCK_ISO_SIZE], int64_t wall_ms) {

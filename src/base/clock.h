@@ -2,6 +2,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Never jumps; for intervals and deadlines. Milliseconds, microseconds since an arbitrary start. */
@@ -14,5 +16,7 @@ enum { CLOCK_HTTP_SIZE = 30, CLOCK_ISO_SIZE = 25 };
 
 /* "Mon, 23 Nov 2026 04:23:08 GMT" (RFC 9110 section 5.6.7, IMF-fixdate), terminated. */
 void clock_http(char out[CLOCK_HTTP_SIZE], int64_t wall_ms);
+/* The reverse, seconds since 1970; false for anything but an IMF-fixdate. */
+bool clock_parse_http(const char *text, size_t len, int64_t *wall_s);
 /* "2026-11-23T04:23:08.814Z", terminated. Years 1970 to 9999. */
 void clock_iso(char out[CLOCK_ISO_SIZE], int64_t wall_ms);

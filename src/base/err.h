@@ -27,6 +27,8 @@
     X(UNAUTHORIZED, 401, NULL, "Unauthorized", false)                                              \
     X(TOKEN_PAYLOAD, 401, NULL, "Invalid token payload", false)                                    \
     X(TWO_TOKENS, 400, "GATEWAY_TWO_AUTHORIZATIONS", "More than one Authorization header", false)  \
+    X(AGENT_SUSPENDED, 401, NULL, "Agent is suspended", false)                                     \
+    X(AGENT_DELETED, 404, NULL, "Agent not found", false)                                          \
     X(AGENT_MISMATCH, 403, "GATEWAY_AGENT_MISMATCH", "This token is not for this agent", false)    \
     X(AGENT_TOKEN_DENIED, 403, "GATEWAY_AGENT_TOKEN_DENIED",                                       \
       "Agents' tokens may not regenerate credentials", false)                                      \

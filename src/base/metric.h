@@ -43,6 +43,14 @@
       "Connects by cache result.")                                                                 \
     X(CONNECT_BYPASS, counter, "connect_cache_total", "result=\"bypass\"",                         \
       "Connects by cache result.")                                                                 \
+    X(CONNECT_REFUSED, counter, "connect_cache_total", "result=\"refused\"",                       \
+      "Connects by cache result.")                                                                 \
+    X(REFRESH_SENT, counter, "connect_refreshes_total", "result=\"sent\"",                         \
+      "Background refreshes of cached connects.")                                                  \
+    X(REFRESH_DROPPED, counter, "connect_refreshes_total", "result=\"dropped\"",                   \
+      "Background refreshes of cached connects.")                                                  \
+    X(TOKENS_REVOKED, counter, "tokens_revoked_refused_total", "",                                 \
+      "Requests refused because the agent's token was revoked.")                                   \
     X(CONNECT_CACHED, gauge, "connect_cache_entries", "", "Connect answers held.")                 \
     X(BCRYPTS_AVOIDED, counter, "bcrypts_avoided_total", "",                                       \
       "Connects answered without the controller.")                                                 \

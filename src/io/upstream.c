@@ -7,6 +7,7 @@
 #include "io/resolve.h"
 #include "io/stream.h"
 
+#include <openssl/crypto.h>
 #include <stdlib.h>
 
 enum {
@@ -59,7 +60,7 @@ struct call {
     const struct call_events *on;
     void *arg;
     struct str bytes; /* the whole request, until the answer begins */
-    bool head_only, repeatable, upgrade;
+    bool head_only, repeatable, upgrade, secret;
     bool sent, paused;
     int64_t timeout_ms;
 };
@@ -118,8 +119,14 @@ static void conn_drop(struct conn *c) {
         conn_end(c);
 }
 
-static void call_free(struct call *call) {
+static void forget_bytes(struct call *call) {
+    if (call->secret && call->bytes.ptr)
+        OPENSSL_cleanse(call->bytes.ptr, call->bytes.len);
     str_release(&call->bytes);
+}
+
+static void call_free(struct call *call) {
+    forget_bytes(call);
     free(call);
 }
 
@@ -203,7 +210,7 @@ static void plan_body(struct conn *c, const struct http_response *r) {
 /* Each says whether the call is still there: it may be cancelled in its own callback. */
 static bool tell_head(struct conn *c, const struct http_response *r) {
     struct call *call = c->call;
-    str_release(&call->bytes);
+    forget_bytes(call);
     call->on->on_head(call->arg, r);
     return c->call != NULL;
 }
@@ -520,6 +527,7 @@ struct call *upstream_call(struct upstream *u, const struct call_request *reques
     call->head_only = request->head_only;
     call->repeatable = request->repeatable;
     call->upgrade = request->upgrade;
+    call->secret = request->secret;
     call->timeout_ms =
         request->timeout_ms > 0 ? request->timeout_ms : u->options.response_timeout_ms;
     str_init(&call->bytes, request->head.len + request->body.len);

@@ -50,6 +50,7 @@ struct call_request {
     bool head_only;   /* a HEAD request: its answer has no body */
     bool repeatable;  /* may be repeated on a new connection (see above) */
     bool upgrade;     /* a 101 is welcome */
+    bool secret;      /* our copy is cleansed once it is not needed any more */
     int64_t timeout_ms; /* for the head; 0: the upstream's response timeout */
 };
 

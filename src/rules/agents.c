@@ -27,6 +27,7 @@ struct agents {
     uint8_t key[16];
     size_t memory_max, count_max; /* per shard */
     _Atomic uint64_t purges;
+    _Atomic int64_t revoked; /* agents with a revocation */
 };
 
 void bytes_set(struct bytes *b, struct span value) {
@@ -157,8 +158,15 @@ void agents_set_grant(struct agents *table, struct agent *agent, struct grant *g
     note_grant(s, agent);
 }
 
+static void set_revocation(struct agents *table, struct agent *agent, struct revocation revoked) {
+    int change = (revoked.why != REVOKED_NOT) - (agent->revoked.why != REVOKED_NOT);
+    agent->revoked = revoked;
+    atomic_fetch_add(&table->revoked, change);
+}
+
 static void drop(struct agents *table, struct shard *s, struct agent *a) {
     agents_set_grant(table, a, NULL);
+    set_revocation(table, a, (struct revocation){0});
     struct agent **at = find(s, agents_hash(table, &a->id), &a->id);
     *at = a->next;
     list_remove(&a->recent);
@@ -177,7 +185,8 @@ static bool is_droppable(const struct agent *a) {
 }
 
 static bool knows_nothing(const struct agent *a) {
-    return !a->grant && !a->verdict && a->beat.sequence == 0 && is_droppable(a);
+    return !a->grant && !a->verdict && a->beat.sequence == 0 && !a->refreshing &&
+           a->revoked.why == REVOKED_NOT && is_droppable(a);
 }
 
 /* Entries that somebody waits for are passed over, and to the front: the next look finds others. */
@@ -209,9 +218,35 @@ uint64_t agents_purges(const struct agents *table) {
     return atomic_load(&table->purges);
 }
 
+uint64_t agents_count_purge(struct agents *table) {
+    return atomic_fetch_add(&table->purges, 1) + 1;
+}
+
 void agents_purge(struct agents *table, struct agent *agent) {
-    agent->purged = atomic_fetch_add(&table->purges, 1) + 1;
+    agent->purged = agents_count_purge(table);
     agents_set_grant(table, agent, NULL);
+}
+
+/* ---- revocation ---- */
+
+void agents_revoke(struct agents *table, struct agent *agent, enum revoked why, int64_t cutoff_s,
+                   int64_t now_ms) {
+    enum { TOKENS_LIVE_MS = 25 * 3600 * 1000 /* 24 h, and an hour for clocks that differ */ };
+    set_revocation(table, agent, (struct revocation){why, cutoff_s, now_ms + TOKENS_LIVE_MS});
+}
+
+void agents_readmit(struct agents *table, struct agent *agent) {
+    if (agent->revoked.why == REVOKED_DELETED || agent->revoked.why == REVOKED_SUSPENDED)
+        set_revocation(table, agent, (struct revocation){0});
+}
+
+bool agents_any_revoked(const struct agents *table) {
+    return atomic_load_explicit(&table->revoked, memory_order_relaxed) > 0;
+}
+
+enum revoked agents_revoked(const struct agent *agent, int64_t issued_s, int64_t now_ms) {
+    const struct revocation *r = &agent->revoked;
+    return issued_s <= r->cutoff_s && now_ms < r->until_ms ? r->why : REVOKED_NOT;
 }
 
 void agents_each_owned(struct agents *table, size_t worker, size_t workers,

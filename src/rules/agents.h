@@ -9,6 +9,7 @@
 #include "rules/beat.h"
 #include "rules/flight.h"
 #include "rules/grant.h"
+#include "rules/tags.h"
 
 #include <stdint.h>
 
@@ -28,6 +29,15 @@ struct verdict {
     char message[256]; /* terminated */
 };
 
+/* Why tokens given out until some second are refused. */
+enum revoked { REVOKED_NOT, REVOKED_DELETED, REVOKED_SUSPENDED, REVOKED_REGENERATED };
+
+struct revocation {
+    enum revoked why;
+    int64_t cutoff_s; /* tokens with iat up to this second, by the controller's clock */
+    int64_t until_ms; /* monotonic; by then all of them have expired */
+};
+
 struct agent {
     struct agent_id id;
     struct agent *next;  /* the table's */
@@ -37,6 +47,11 @@ struct agent {
     struct grant *grant; /* NULL: none known */
     uint64_t purged;     /* the purge sequence when it was last forgotten */
     struct list flights;
+    struct tag_set tags; /* of the grant: what it depends on */
+    uint64_t learnt;     /* the purge sequence when the grant was asked for */
+    bool owed;           /* the controller heard a disconnect, and no connect since */
+    bool refreshing;     /* a refresh waits (serve/refresh.c) */
+    struct revocation revoked;
     /* heartbeats */
     struct beat_state beat;
     struct bytes body, token; /* of the newest beat */
@@ -68,8 +83,20 @@ void agents_set_grant(struct agents *table, struct agent *agent, struct grant *g
 
 /* Purges: one rising sequence. A fill that began before its agent's last purge is not stored. */
 uint64_t agents_purges(const struct agents *table);
+/* A write on something else than an agent: the next number. */
+uint64_t agents_count_purge(struct agents *table);
 /* Forgets the agent's grant. Under its lock. */
 void agents_purge(struct agents *table, struct agent *agent);
+
+/* Refuses the agent's tokens with iat <= cutoff_s, for as long as one can live. Under its lock. */
+void agents_revoke(struct agents *table, struct agent *agent, enum revoked why, int64_t cutoff_s,
+                   int64_t now_ms);
+/* The agent is there, and active: lifts all but what a regenerate revoked. Under its lock. */
+void agents_readmit(struct agents *table, struct agent *agent);
+/* Is any agent revoked? Cheap: asked for each request. */
+bool agents_any_revoked(const struct agents *table);
+/* Why a token of this agent given out at `issued_s` is refused. Under its lock. */
+enum revoked agents_revoked(const struct agent *agent, int64_t issued_s, int64_t now_ms);
 
 /* Calls `visit` for each agent that `worker` of `workers` looks after, under its lock. */
 void agents_each_owned(struct agents *table, size_t worker, size_t workers,

@@ -60,6 +60,7 @@ struct config {
     } jwt;
     struct {
         int64_t agent_tokens_on_regenerate; /* 0 deny, 1 allow */
+        bool revoke_on_regenerate;
     } policy;
     struct {
         bool enabled;
@@ -68,6 +69,8 @@ struct config {
         int64_t fresh_for_ms;
         int64_t stale_after_ms;
         int64_t dead_before_expiry_ms;
+        int64_t refresh_rate; /* per second */
+        int64_t refresh_burst;
         int64_t memory; /* bytes */
     } connect_cache;
     struct {

@@ -96,6 +96,8 @@ const struct config_row config_rows[] = {
 
     CHOICE(policy, agent_tokens_on_regenerate, "deny", deny_or_allow, RELOAD,
            "may an agent's token regenerate credentials"),
+    BOOL(policy, revoke_on_regenerate, "false", RELOAD,
+         "refuse an agent's older tokens once its credentials were regenerated"),
 
     BOOL(connect_cache, enabled, "true", RELOAD, "answer known agents' connects from the cache"),
     CONTENT(connect_cache, key,
@@ -106,6 +108,10 @@ const struct config_row config_rows[] = {
              "for an older answer the controller is given more time to give a new one"),
     DURATION(connect_cache, dead_before_expiry, "300s", "0s", "24h", RELOAD,
              "an answer whose token ends sooner is never given from the cache"),
+    INTEGER(connect_cache, refresh_rate, "5", "1", "1000", RELOAD,
+            "connects of known agents for which the controller is asked in a second"),
+    INTEGER(connect_cache, refresh_burst, "20", "1", "10000", RELOAD,
+            "how many of them may come at once after a calm"),
     SIZE(connect_cache, memory, "64MiB", "1MiB", "64GiB", RELOAD,
          "memory for cached answers, all workers together"),
 

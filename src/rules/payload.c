@@ -273,3 +273,12 @@ bool payload_is_verdict(int status, struct span body, char message[256]) {
     json_decref(root);
     return is_verdict;
 }
+
+enum payload_agent_status payload_read_agent_status(struct span body) {
+    struct json_members members;
+    struct span status;
+    if (!json_scan_object(body, &members) ||
+        !json_member_string(json_member_find(&members, SPAN("status")), &status))
+        return PAYLOAD_STATUS_UNSAID;
+    return span_equal(status, SPAN("suspended")) ? PAYLOAD_SUSPENDED : PAYLOAD_NOT_SUSPENDED;
+}

@@ -56,6 +56,11 @@ struct connect_answer {
 /* False when the body is no JSON object with such a token: such answers are not cached. */
 bool payload_read_connect_answer(struct span body, struct connect_answer *out);
 
+enum payload_agent_status { PAYLOAD_STATUS_UNSAID, PAYLOAD_SUSPENDED, PAYLOAD_NOT_SUSPENDED };
+
+/* What a body for PUT /agents/:id says about the agent's status. */
+enum payload_agent_status payload_read_agent_status(struct span body);
+
 /* Is this an error of the controller's own making: JSON whose statusCode equals `status`, and for
  * 404 a message that begins "Agent with ID"? Anything else with 401/403/404 is an upstream fault
  * (a wrong prefix, somebody else's proxy). Copies the message (terminated, cut to fit). */

@@ -82,6 +82,8 @@ bool route_matches(const char *pattern, const struct route_path *path,
     size_t at = 0, param = 0;
     while (rest.len > 0) {
         struct span want = next_segment(&rest);
+        if (span_equal(want, SPAN("*")))
+            return true;
         if (at == path->count)
             return false;
         struct span got = path->segment[at++];

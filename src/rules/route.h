@@ -22,6 +22,7 @@ struct span route_strip(struct span path, struct span prefix);
  * is reached there, whoever resolves them in between. */
 enum err route_split(struct span path, struct route_path *out);
 
-/* Does "/agents/:id/connect" match? Parameters (":name") are copied to `params` in order. */
+/* Does "/agents/:id/connect" match? Parameters (":name") are copied to `params` in order; a final
+ * "*" takes any rest, also none. */
 bool route_matches(const char *pattern, const struct route_path *path,
                    struct span params[ROUTE_PARAMS_MAX]);

@@ -12,6 +12,8 @@ struct fetch {
     int status;
     struct str content_type;
     struct str body;
+    char date[32];
+    size_t date_len;
 };
 
 static void fetch_free(struct fetch *f) {
@@ -24,6 +26,10 @@ static void on_head(void *arg, const struct http_response *head) {
     struct fetch *f = arg;
     f->status = head->status;
     str_add(&f->content_type, head->fields.known[HTTP_CONTENT_TYPE]);
+    struct span date = head->fields.known[HTTP_DATE];
+    f->date_len = date.len < sizeof f->date ? date.len : 0;
+    if (f->date_len > 0)
+        memcpy(f->date, date.ptr, f->date_len);
 }
 
 static void on_body(void *arg, struct span bytes) {
@@ -36,8 +42,8 @@ static void on_done(void *arg, enum err error) {
     if (error == ERR_OK && f->body.overflow)
         error = ERR_UPSTREAM_PROTOCOL;
     serve_heard(f->serve, error, f->status);
-    f->done(f->arg,
-            &(struct fetched){error, f->status, str_span(&f->content_type), str_span(&f->body)});
+    f->done(f->arg, &(struct fetched){error, f->status, str_span(&f->content_type),
+                                      str_span(&f->body), (struct span){f->date, f->date_len}});
     fetch_free(f);
 }
 

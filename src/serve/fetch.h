@@ -10,6 +10,7 @@ struct fetched {
     int status;
     struct span content_type;
     struct span body;
+    struct span date; /* its Date; empty: none */
 };
 
 /* `done` is called once, from the loop, unless cancelled; *result is valid during the call. An

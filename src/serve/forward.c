@@ -22,8 +22,7 @@ struct forwarding {
     struct serve *serve;
     struct caller caller; /* caller.x NULL: the client has left */
     struct call *call;
-    enum effect effect;
-    struct agent_id agent;
+    struct written written;
     bool started, upgraded;
     int status; /* 0: no answer yet */
     bool has_date;
@@ -60,7 +59,7 @@ static void on_head(void *arg, const struct http_response *head) {
     struct forwarding *f = arg;
     f->status = head->status;
     f->content_length = head->content_length;
-    purge_after(f->serve, f->effect, ending_of(f->status), &f->agent);
+    purge_after(f->serve, &f->written, ending_of(f->status), head->fields.known[HTTP_DATE]);
     if (!f->caller.x)
         return;
     bool upgraded = f->status == 101;
@@ -127,7 +126,7 @@ static void on_done(void *arg, enum err error) {
     serve_heard(f->serve, error, f->status);
     bool outcome_unknown = error != ERR_OK && f->status == 0 && !never_sent(error);
     if (outcome_unknown)
-        purge_after(f->serve, f->effect, ENDED_UNKNOWN, &f->agent);
+        purge_after(f->serve, &f->written, ENDED_UNKNOWN, SPAN_NONE);
     if (f->caller.x && error == ERR_OK)
         finish_answer(f);
     else if (f->caller.x)
@@ -152,7 +151,7 @@ static const struct call_events call_events = {.on_head = on_head,
 static void on_gone(void *arg) {
     struct forwarding *f = arg;
     f->caller.x = NULL;
-    if (f->effect == EFFECT_FORGET_AGENT) {
+    if (purge_matters(&f->written)) {
         call_resume(f->call);
         return;
     }
@@ -186,8 +185,7 @@ void forward_authorized(struct serve *s, struct request *r) {
     struct forwarding *f = must_zalloc(sizeof *f);
     enum { FIELDS_MAX = 2 * HTTP_HEAD_MAX };
     f->serve = s;
-    f->effect = r->has_agent ? r->route->effect : EFFECT_NONE;
-    f->agent = r->agent;
+    f->written = purge_plan(s, r);
     str_init(&f->fields, FIELDS_MAX);
     str_init(&f->first, FIRST_MAX);
     caller_keep(&f->caller, r);
@@ -204,15 +202,8 @@ void forward_authorized(struct serve *s, struct request *r) {
 }
 
 void forward_journey(struct serve *s, struct request *r) {
-    if (r->route->effect != EFFECT_NONE && !r->has_agent) {
-        request_refuse(s, r, ERR_BAD_AGENT_ID);
-        return;
-    }
-    enum err error = ERR_OK;
-    if (r->route->who != WHO_ANYONE) {
-        request_authenticate(s, r);
-        error = request_authorize(s, r);
-    }
+    bool names_no_agent = r->route->canonical && !r->has_agent;
+    enum err error = names_no_agent ? ERR_BAD_AGENT_ID : request_authorize(s, r);
     if (error != ERR_OK)
         request_refuse(s, r, error);
     else

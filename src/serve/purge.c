@@ -1,25 +1,109 @@
 #include "serve/purge.h"
 
+#include "base/clock.h"
+#include "serve/request.h"
 #include "serve/verdict.h"
 
-static void forget(struct agents *agents, const struct agent_id *id) {
-    struct agent *agent = agents_lock(agents, id, true);
-    agents_purge(agents, agent);
-    agents_unlock(agents, agent);
+/* ---- what is written ---- */
+
+/* The organization whose configuration this is: the header moves a request there (for those who
+ * may; others are refused, and then nothing happened), else the token's. */
+static struct tag organization_of(struct serve *s, struct request *r) {
+    struct span named = http_field(&r->http->fields, SPAN("x-organization-id"));
+    if (named.len > 0)
+        return tag_of(TAG_ORGANIZATION, named);
+    request_authenticate(s, r);
+    if (r->verified && r->claims.org[0] != '\0')
+        return tag_of(TAG_ORGANIZATION, span_of(r->claims.org));
+    return tag_of(TAG_EVERYTHING, SPAN(""));
 }
 
-static void let_in(struct agents *agents, const struct agent_id *id) {
-    struct agent *agent = agents_lock(agents, id, false);
+struct written purge_plan(struct serve *s, struct request *r) {
+    struct written w = {.effect = r->route->effect, .agent = r->agent};
+    switch (w.effect) {
+    case EFFECT_AGENT_WRITTEN:
+        w.status = payload_read_agent_status(r->body);
+        break;
+    case EFFECT_INSTRUCTION:
+        w.tag = tag_of(TAG_INSTRUCTION, r->params[0]);
+        break;
+    case EFFECT_DEPLOYMENT:
+        w.tag = tag_of(TAG_DEPLOYMENT, r->params[0]);
+        break;
+    case EFFECT_MODELS:
+        w.tag = tag_of(TAG_MANAGED, SPAN(""));
+        break;
+    case EFFECT_CONFIGURATION:
+        w.tag = organization_of(s, r);
+        break;
+    default:
+        break;
+    }
+    return w;
+}
+
+bool purge_matters(const struct written *w) {
+    return w->effect != EFFECT_NONE && w->effect != EFFECT_LET_IN;
+}
+
+/* ---- what follows ---- */
+
+int64_t purge_answered_s(struct span date) {
+    int64_t answered_s;
+    if (date.len > 0 && clock_parse_http(date.ptr, date.len, &answered_s))
+        return answered_s;
+    return clock_wall_ms() / 1000;
+}
+
+static enum revoked revokes(const struct serve *s, const struct written *w) {
+    if (w->effect == EFFECT_AGENT_DELETED)
+        return REVOKED_DELETED;
+    if (w->effect == EFFECT_AGENT_WRITTEN && w->status == PAYLOAD_SUSPENDED)
+        return REVOKED_SUSPENDED;
+    if (w->effect == EFFECT_REGENERATED && s->shared->config->policy.revoke_on_regenerate)
+        return REVOKED_REGENERATED;
+    return REVOKED_NOT;
+}
+
+static void forget_agent(struct serve *s, const struct written *w, enum ending ending,
+                         struct span date) {
+    struct agents *agents = s->shared->agents;
+    enum revoked revoked = ending == ENDED_WELL ? revokes(s, w) : REVOKED_NOT;
+    struct agent *agent = agents_lock(agents, &w->agent, true);
+    agents_purge(agents, agent);
+    if (revoked != REVOKED_NOT)
+        agents_revoke(agents, agent, revoked, purge_answered_s(date), clock_mono_ms());
+    else if (ending == ENDED_WELL && w->status == PAYLOAD_NOT_SUSPENDED)
+        agents_readmit(agents, agent);
+    agents_unlock(agents, agent);
+    refusals_forget(s->shared->refusals, &w->agent);
+}
+
+static void let_in(struct serve *s, const struct written *w) {
+    struct agent *agent = agents_lock(s->shared->agents, &w->agent, false);
     if (!agent)
         return;
     verdict_lift(agent);
-    agents_unlock(agents, agent);
+    agents_readmit(s->shared->agents, agent);
+    agents_unlock(s->shared->agents, agent);
 }
 
-void purge_after(struct serve *s, enum effect effect, enum ending ending,
-                 const struct agent_id *agent) {
-    if (effect == EFFECT_FORGET_AGENT && ending != ENDED_BADLY)
-        forget(s->shared->agents, agent);
-    if (effect == EFFECT_LET_IN && ending == ENDED_WELL)
-        let_in(s->shared->agents, agent);
+void purge_after(struct serve *s, const struct written *w, enum ending ending, struct span date) {
+    switch (w->effect) {
+    case EFFECT_NONE:
+        return;
+    case EFFECT_LET_IN:
+        if (ending == ENDED_WELL)
+            let_in(s, w);
+        return;
+    case EFFECT_AGENT_WRITTEN:
+    case EFFECT_AGENT_DELETED:
+    case EFFECT_REGENERATED:
+        if (ending != ENDED_BADLY)
+            forget_agent(s, w, ending, date);
+        return;
+    default:
+        if (ending != ENDED_BADLY)
+            tags_write(s->shared->tags, w->tag, agents_count_purge(s->shared->agents));
+    }
 }

@@ -1,13 +1,39 @@
 /* What a write that passed by makes untrue here. Done before its answer is passed on, so that an
- * admin who has the answer never sees the old state. */
+ * admin who has the answer never sees the old state.
+ *
+ *   forget   the agent's cached connect and its remembered refusals: credentials, settings, status
+ *   stale    by tag: what the cached connects of others depend on (instruction, deployment, models,
+ *            configuration); the next connect asks the controller
+ *   revoke   the agent's tokens given out until then: deleted, suspended, perhaps regenerated
+ *   readmit  the agent is there and active again */
 #pragma once
 
 #include "rules/agent_id.h"
+#include "rules/payload.h"
+#include "rules/tags.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
+
+struct request;
+
+/* What is written, read from the request before it goes. */
+struct written {
+    enum effect effect;
+    struct agent_id agent; /* effects on agents */
+    struct tag tag;        /* effects on what others depend on */
+    enum payload_agent_status status;
+};
+
+struct written purge_plan(struct serve *s, struct request *r);
 
 /* How a call with an effect ended, as far as anybody knows. */
 enum ending { ENDED_WELL, ENDED_BADLY, ENDED_UNKNOWN };
 
-void purge_after(struct serve *s, enum effect effect, enum ending ending,
-                 const struct agent_id *agent);
+/* `date` is the controller's own (empty: none given): tokens older than that are revoked. */
+void purge_after(struct serve *s, const struct written *w, enum ending ending, struct span date);
+
+/* Must the call go on when its client leaves? Whether the write happened must be known. */
+bool purge_matters(const struct written *w);
+
+/* The second an answer was given, by its Date or else by our clock. */
+int64_t purge_answered_s(struct span date);

@@ -92,8 +92,19 @@ void request_answer_success(struct serve *s, struct request *r) {
     answer_success(s, to_request(r));
 }
 
+/* In the controller's words, of which one names the agent. */
+static void refuse_deleted(struct serve *s, struct request *r) {
+    char id[AGENT_ID_HEX], message[64];
+    agent_id_text(&r->claims.agent, id);
+    (void)snprintf(message, sizeof message, "Agent with ID %.*s not found", AGENT_ID_HEX, id);
+    request_refuse_verdict(s, r, err_row(ERR_AGENT_DELETED)->status, message);
+}
+
 void request_refuse(struct serve *s, struct request *r, enum err error) {
-    answer_row(s, to_request(r), error);
+    if (error == ERR_AGENT_DELETED)
+        refuse_deleted(s, r);
+    else
+        answer_row(s, to_request(r), error);
 }
 
 void request_refuse_payload(struct serve *s, struct request *r, const struct payload_verdict *v) {
@@ -156,6 +167,9 @@ struct span caller_correlation(const struct caller *c) {
 void request_authenticate(struct serve *s, struct request *r) {
     bool cached = false;
     struct span value = r->http->fields.known[HTTP_AUTHORIZATION];
+    if (r->authenticated)
+        return;
+    r->authenticated = true;
     r->fault = TOKEN_ABSENT;
     if (value.ptr && token_from_authorization(value, &r->token))
         r->fault = token_verify(s->verifier, r->token, clock_wall_ms() / 1000, &r->claims, &cached);
@@ -173,7 +187,25 @@ static enum err agent_is_this_one(struct serve *s, const struct request *r) {
     return only_reported ? ERR_OK : ERR_AGENT_MISMATCH;
 }
 
-enum err request_authorize(struct serve *s, const struct request *r) {
+/* An agent's token from before it was deleted or suspended is refused wherever it is presented. */
+static enum err judge_revocation(struct serve *s, const struct request *r) {
+    static const enum err refusals[] = {[REVOKED_NOT] = ERR_OK,
+                                        [REVOKED_DELETED] = ERR_AGENT_DELETED,
+                                        [REVOKED_SUSPENDED] = ERR_AGENT_SUSPENDED,
+                                        [REVOKED_REGENERATED] = ERR_UNAUTHORIZED};
+    struct agents *agents = s->shared->agents;
+    if (!r->verified || !r->claims.is_agent)
+        return ERR_OK;
+    struct agent *agent = agents_lock(agents, &r->claims.agent, false);
+    if (!agent)
+        return ERR_OK;
+    enum revoked why = agents_revoked(agent, r->claims.issued_s, clock_mono_ms());
+    agents_unlock(agents, agent);
+    metric_add(METRIC_TOKENS_REVOKED, why != REVOKED_NOT);
+    return refusals[why];
+}
+
+static enum err judge_who(struct serve *s, const struct request *r) {
     switch (r->route->who) {
     case WHO_AGENT:
         return r->verified ? agent_is_this_one(s, r) : token_fault_err(r->fault);
@@ -191,6 +223,15 @@ enum err request_authorize(struct serve *s, const struct request *r) {
     }
 }
 
+enum err request_authorize(struct serve *s, struct request *r) {
+    bool any_revoked = agents_any_revoked(s->shared->agents);
+    if (r->route->who == WHO_ANYONE && !any_revoked)
+        return ERR_OK;
+    request_authenticate(s, r);
+    enum err error = judge_who(s, r);
+    return error == ERR_OK && any_revoked ? judge_revocation(s, r) : error;
+}
+
 /* ---- what the server tells ---- */
 
 static void note_correlation(struct request *r) {
@@ -204,13 +245,12 @@ static void note_correlation(struct request *r) {
 }
 
 static enum err match(struct serve *s, const struct http_request *http, struct request *r) {
-    struct route_path parts;
-    struct span params[ROUTE_PARAMS_MAX] = {SPAN_NONE, SPAN_NONE};
     r->http = http;
+    memset(r->params, 0, sizeof r->params);
     r->path = route_strip(http->path, span_of(s->shared->config->upstream.strip_prefix));
-    enum err error = route_split(r->path, &parts);
-    r->route = routes_find(http->method_text, &parts, params);
-    r->has_agent = agent_id_parse(params[0], &r->agent);
+    enum err error = route_split(r->path, &r->parts);
+    r->route = routes_find(http->method_text, &r->parts, r->params);
+    r->has_agent = r->route->canonical && agent_id_parse(r->params[0], &r->agent);
     return error;
 }
 
@@ -230,7 +270,7 @@ static void on_request(void *arg, struct exchange *x, const struct http_request 
     r.x = x;
     r.body = body;
     r.token = SPAN_NONE;
-    r.verified = false;
+    r.authenticated = r.verified = false;
     note_correlation(&r);
     metric_add(METRIC_REQUESTS_CONNECT + (enum metric)r.route->counted, 1);
     r.route->journey(s, &r);
@@ -278,7 +318,7 @@ void request_spell_upstream(struct serve *s, const struct request *r) {
         .upgrade = request_upgrades(r),
     };
     /* What was authorised is what is forwarded: the plain spelling, not the client's. */
-    if (r->has_agent && r->route->canonical) {
+    if (r->has_agent) {
         agent_id_text(&r->agent, id);
         (void)snprintf(path, sizeof path, "/agents/%.*s%s", AGENT_ID_HEX, id, r->route->canonical);
         hop.path = span_of(path);

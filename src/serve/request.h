@@ -14,13 +14,16 @@ struct request {
     const struct http_request *http;
     struct span body;
     const struct route *route;
-    bool has_agent; /* the path names a well-formed agent id */
+    struct route_path parts;              /* what the path was taken apart to */
+    struct span params[ROUTE_PARAMS_MAX]; /* the route's parameters, decoded */
+    bool has_agent; /* the path is one of an agent's, and names a well-formed id */
     struct agent_id agent;
     struct span path; /* after the prefix was stripped: what errors quote with the query */
     struct span correlation_id;
     char correlation_memory[HEADERS_CORRELATION_MAX];
     struct span token;          /* presented, perhaps not verified; empty: none */
     struct token_claims claims; /* valid when `verified` */
+    bool authenticated;         /* has been done */
     bool verified;
     enum token_fault fault;
 };
@@ -37,10 +40,10 @@ void caller_keep(struct caller *c, const struct request *r);
 void caller_release(struct caller *c);
 struct span caller_correlation(const struct caller *c);
 
-/* Verifies the presented token, once; r->verified and r->fault say the result. */
+/* Verifies the presented token (once); r->verified and r->fault say the result. */
 void request_authenticate(struct serve *s, struct request *r);
-/* ERR_OK, or what the route's `who` and the policy say to this token. Call after _authenticate. */
-enum err request_authorize(struct serve *s, const struct request *r);
+/* ERR_OK, or what the route's `who`, revocation and the policy say to this token. */
+enum err request_authorize(struct serve *s, struct request *r);
 
 /* ---- answers: to a request that is still here, or to a kept caller ---- */
 

@@ -12,20 +12,37 @@ static const struct route routes[] = {
      heartbeat_journey},
     {"POST", "/agents/:id/disconnect", WHO_AGENT_OR_USER, EFFECT_NONE, true, "/disconnect",
      ROUTE_DISCONNECT, disconnect_journey},
-    {"POST", "/agents/:id/credentials/regenerate", WHO_NOT_AGENTS, EFFECT_FORGET_AGENT, true,
+    {"POST", "/agents/:id/credentials/regenerate", WHO_NOT_AGENTS, EFFECT_REGENERATED, true,
      "/credentials/regenerate", ROUTE_FORWARD, forward_journey},
-    {"PUT", "/agents/:id", WHO_ANYONE, EFFECT_FORGET_AGENT, false, "", ROUTE_FORWARD,
+    {"PUT", "/agents/:id", WHO_ANYONE, EFFECT_AGENT_WRITTEN, false, "", ROUTE_FORWARD,
      forward_journey},
-    {"DELETE", "/agents/:id", WHO_ANYONE, EFFECT_FORGET_AGENT, false, "", ROUTE_FORWARD,
+    {"DELETE", "/agents/:id", WHO_ANYONE, EFFECT_AGENT_DELETED, false, "", ROUTE_FORWARD,
+     forward_journey},
+    {"write", "/instructions/:id", WHO_ANYONE, EFFECT_INSTRUCTION, false, NULL, ROUTE_FORWARD,
+     forward_journey},
+    {"write", "/deployments/:id", WHO_ANYONE, EFFECT_DEPLOYMENT, false, NULL, ROUTE_FORWARD,
+     forward_journey},
+    {"write", "/deployments/:id/start", WHO_ANYONE, EFFECT_DEPLOYMENT, false, NULL, ROUTE_FORWARD,
+     forward_journey},
+    {"write", "/deployments/:id/stop", WHO_ANYONE, EFFECT_DEPLOYMENT, false, NULL, ROUTE_FORWARD,
+     forward_journey},
+    {"write", "/models/*", WHO_ANYONE, EFFECT_MODELS, false, NULL, ROUTE_FORWARD, forward_journey},
+    {"write", "/configurations/*", WHO_ANYONE, EFFECT_CONFIGURATION, false, NULL, ROUTE_FORWARD,
      forward_journey},
     {NULL, NULL, WHO_ANYONE, EFFECT_NONE, false, NULL, ROUTE_FORWARD, forward_journey},
 };
 
+static bool is_method(const char *wanted, struct span method) {
+    if (strcmp(wanted, "write") != 0)
+        return span_equal(span_of(wanted), method);
+    return !span_equal(method, SPAN("GET")) && !span_equal(method, SPAN("HEAD")) &&
+           !span_equal(method, SPAN("OPTIONS"));
+}
+
 const struct route *routes_find(struct span method, const struct route_path *path,
                                 struct span params[ROUTE_PARAMS_MAX]) {
     const struct route *r = routes;
-    while (r->pattern &&
-           !(span_equal(span_of(r->method), method) && route_matches(r->pattern, path, params)))
+    while (r->pattern && !(is_method(r->method, method) && route_matches(r->pattern, path, params)))
         r++;
     return r;
 }

@@ -14,21 +14,28 @@ enum who {
     WHO_NOT_AGENTS,    /* agents' tokens are refused, others are the controller's business */
 };
 
-/* What a forwarded call changes here. */
+/* What a forwarded call changes here (serve/purge.h). */
 enum effect {
     EFFECT_NONE,
-    EFFECT_LET_IN,       /* a connect: 2xx lifts what the controller said to heartbeats */
-    EFFECT_FORGET_AGENT, /* credentials or settings: 2xx, or an unknown outcome, forgets the cached
-                          * connect; never cancelled */
+    EFFECT_LET_IN,        /* a connect: 2xx lifts what the controller said before */
+    EFFECT_AGENT_WRITTEN, /* settings, role, status */
+    EFFECT_AGENT_DELETED,
+    EFFECT_REGENERATED, /* credentials */
+    EFFECT_INSTRUCTION, /* by the path's first parameter */
+    EFFECT_DEPLOYMENT,  /* likewise */
+    EFFECT_MODELS,
+    EFFECT_CONFIGURATION, /* of an organization */
 };
 
 struct route {
-    const char *method;  /* NULL: any */
+    const char *method;  /* NULL: any; "write": any that may change something */
     const char *pattern; /* NULL: any path */
     enum who who;
     enum effect effect;
-    bool agent_call;       /* bodies up to 102,400 bytes, as the controller's parser takes them */
-    const char *canonical; /* what follows /agents/<id> when forwarded; NULL: the path as sent */
+    bool agent_call; /* bodies up to 102,400 bytes, as the controller's parser takes them */
+    /* A path of one agent: its first parameter is the id, and this follows /agents/<id> when it is
+     * forwarded. NULL: any other path, forwarded as it was sent. */
+    const char *canonical;
     enum metric_route { ROUTE_CONNECT, ROUTE_HEARTBEAT, ROUTE_DISCONNECT, ROUTE_FORWARD } counted;
     void (*journey)(struct serve *s, struct request *r);
 };

@@ -14,6 +14,8 @@
 #include "rules/agents.h"
 #include "rules/config.h"
 #include "rules/grant.h"
+#include "rules/refusals.h"
+#include "rules/tags.h"
 #include "rules/token.h"
 
 /* Shared by all workers, immutable but for what locks itself. */
@@ -21,6 +23,9 @@ struct shared {
     const struct config *config;
     struct grant_key grant_key;
     struct agents *agents;
+    struct tags *tags;
+    struct refusals *refusals;
+    _Atomic int64_t refresh_arrival_us; /* of the refresh rate (serve/refresh.c) */
     struct server_limits limits;
     char upstream_authority[300]; /* "host:port", terminated */
     size_t worker_count;
@@ -31,6 +36,7 @@ struct shared {
 };
 
 struct flush;
+struct refresh;
 
 struct serve {
     struct shared *shared;
@@ -40,6 +46,7 @@ struct serve {
     struct upstream *upstream;
     struct token_verifier *verifier;
     struct flush *flush;
+    struct refresh *refresh;
     struct str fields, body, head; /* builders for what is being answered or asked */
     bool closing;                  /* the loops have stopped: nothing new is begun */
 };

@@ -56,6 +56,9 @@ static void count_dropped(bool dropped) {
 
 static void note_disconnected(struct turn *t, struct agent *agent) {
     count_dropped(beat_disconnected(&agent->beat, t->sequence));
+    /* The cached connect stays, so that a restart of the fleet finds it; but the controller's
+     * lastConnectedAt is empty now, and shall be mended by a connect it sees. */
+    agent->owed = agent->grant != NULL;
 }
 
 static void note_passed(struct turn *t, struct agent *agent) {

@@ -268,13 +268,39 @@ describe('what the controller says', SUITE, () => {
                 { received: 1, delivered: 1, superseded: 0, expired: 0, held: 0 });
         }));
 
-    test('one deleted later hears it with the beat after the one that is forwarded', () =>
-        using({ heartbeat: { min_forward_gap: '0s' } }, async (gateway) => {
+    test('one deleted around the gateway hears it with the beat after the one that is forwarded', () =>
+        using({ heartbeat: { min_forward_gap: '0s' } }, async (gateway, stub) => {
+            const straight = { host: '127.0.0.1', port: stub.port, tls: false };
             await acknowledged(beat(gateway, 1));
-            await call(gateway.target, 'DELETE', `/agents/${agentId(1)}`, { token: adminToken() });
+            await call(straight, 'DELETE', `/agents/${agentId(1)}`, { token: adminToken() });
             await acknowledged(beat(gateway, 1, 'busy'));
             await settled(gateway);
             assert.equal((await beat(gateway, 1)).status, 404);
+        }));
+
+    test('one deleted through the gateway hears it at once, whatever it presents its token for', () =>
+        using({}, async (gateway) => {
+            const token = agentToken(agentId(1), { iat: Math.floor(Date.now() / 1000) - 1 });
+            await acknowledged(beat(gateway, 1, 'online', 1, { token }));
+            assert.equal((await call(gateway.target, 'DELETE', `/agents/${agentId(1)}`, { token: adminToken() })).status, 200);
+            const refused = await beat(gateway, 1, 'online', 1, { token });
+            assert.equal(refused.status, 404);
+            assert.equal(refused.json.message, `Agent with ID ${agentId(1)} not found`);
+            assert.equal((await call(gateway.target, 'GET', `/agents/${agentId(2)}`, { token })).status, 404);
+        }));
+
+    test('one suspended through the gateway is refused, and let in again when it is active', () =>
+        using({}, async (gateway) => {
+            const token = agentToken(agentId(1), { iat: Math.floor(Date.now() / 1000) - 1 });
+            const put = (status) => call(gateway.target, 'PUT', `/agents/${agentId(1)}`, { token: adminToken(), body: { status } });
+            await acknowledged(beat(gateway, 1, 'online', 1, { token }));
+            assert.equal((await put('suspended')).status, 200);
+            const refused = await beat(gateway, 1, 'online', 1, { token });
+            assert.equal(refused.status, 401);
+            assert.equal(refused.json.message, 'Agent is suspended');
+            await acknowledged(beat(gateway, 2));
+            assert.equal((await put('active')).status, 200);
+            await acknowledged(beat(gateway, 1, 'online', 1, { token }));
         }));
 
     test('a verdict forgets the cached connect; a connect the controller answers lifts it', async () => {

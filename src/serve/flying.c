@@ -1,0 +1,459 @@
+#include "serve/flying.h"
+
+#include "base/clock.h"
+#include "base/metric.h"
+#include "base/panic.h"
+#include "base/random.h"
+#include "rules/refusals.h"
+#include "rules/tags.h"
+#include "serve/fetch.h"
+#include "serve/purge.h"
+#include "serve/replay.h"
+#include "serve/verdict.h"
+
+#include <openssl/crypto.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+enum {
+    FOLLOW_MAX_MS = 8000, /* the documented client gives up at 10 s */
+    ANSWER_MAX = 4 << 20, /* larger than what is kept: it is passed on all the same */
+};
+
+/* How a flight ended, the same for all aboard; shared by reference count. */
+struct outcome {
+    _Atomic int references;
+    struct grant *grant; /* answer from this older grant; else: */
+    enum err error;      /* not ERR_OK: no answer */
+    bool stored;
+    int status;
+    char *content_type; /* terminated */
+    char *body;
+    size_t body_len;
+};
+
+/* One that waits: a flight's leader, or a follower. */
+struct passenger {
+    struct letter landed; /* to a follower's worker */
+    struct list seat;     /* in the flight, for followers */
+    struct serve *serve;
+    struct caller caller; /* caller.x NULL: answered already, gone, or a refresh */
+    struct grant_pass pass;
+    enum flying_reason reason;
+    struct flight *flight; /* leader: its own; follower: valid while aboard */
+    bool leads;
+    bool aboard; /* follower: still in the flight (under the agent's lock) */
+    struct timer patience;
+    int64_t first_patience_ms, more_patience_ms;
+    struct fetch *fetch; /* leader */
+    struct outcome *outcome;
+};
+
+/* ---- arrival ---- */
+
+/* Answers from the older grant, if it is still there: the flight brings nothing, or not in time. */
+static bool answer_stale(struct passenger *p, const struct grant *g, const char *detail) {
+    return g && replay_answer(p->serve, &p->caller, g, &p->pass, detail);
+}
+
+static void add_forward_status(struct str *fields, const struct passenger *p) {
+    static const char *const reasons[] = {"fwd=miss", "fwd=stale", "fwd=request"};
+    char memory[64];
+    struct str status;
+    str_init_fixed(&status, memory, sizeof memory);
+    str_add(&status, span_of(reasons[p->reason]));
+    if (!p->leads)
+        STR_ADD(&status, "; collapsed");
+    else if (p->outcome->stored)
+        STR_ADD(&status, "; stored");
+    str_add_char(&status, '\0');
+    replay_add_cache_fields(fields, memory);
+}
+
+static void answer_outcome(struct passenger *p) {
+    struct serve *s = p->serve;
+    const struct outcome *o = p->outcome;
+    if (!p->caller.x || answer_stale(p, o->grant, "controller-failed"))
+        return;
+    if (o->error != ERR_OK) {
+        caller_refuse(s, &p->caller, o->error);
+        return;
+    }
+    char memory[160];
+    struct str fields;
+    str_init_fixed(&fields, memory, sizeof memory);
+    add_forward_status(&fields, p);
+    caller_answer(s, &p->caller, o->status, span_of(o->content_type), str_span(&fields),
+                  (struct span){o->body, o->body_len});
+}
+
+static void outcome_unref(struct outcome *o) {
+    if (!o || atomic_fetch_sub(&o->references, 1) > 1)
+        return;
+    grant_unref(o->grant);
+    free(o->content_type);
+    if (o->body)
+        OPENSSL_cleanse(o->body, o->body_len);
+    free(o->body);
+    free(o);
+}
+
+static void passenger_free(struct passenger *p) {
+    timer_stop(&p->patience);
+    grant_pass_cleanse(&p->pass);
+    outcome_unref(p->outcome);
+    caller_release(&p->caller);
+    free(p);
+}
+
+/* ---- patience ---- */
+
+/* The older grant that this secret opens, if it may still be used. Referenced. */
+static struct grant *usable_grant(struct serve *s, const struct agent *agent,
+                                  const struct grant_pass *pass) {
+    struct grant_policy policy = replay_policy(s);
+    struct grant *g = agent->grant;
+    bool usable = g && grant_proof_equal(g->proof, pass->proof) &&
+                  grant_age(g, &policy, clock_wall_ms()) != GRANT_DEAD;
+    return usable ? grant_ref(g) : NULL;
+}
+
+static struct grant *find_usable_grant(const struct passenger *p) {
+    struct agents *agents = p->serve->shared->agents;
+    struct agent *agent = agents_lock(agents, &p->pass.id, false);
+    if (!agent)
+        return NULL;
+    struct grant *g = usable_grant(p->serve, agent, &p->pass);
+    agents_unlock(agents, agent);
+    return g;
+}
+
+static bool answer_meanwhile(struct passenger *p) {
+    struct grant *g = find_usable_grant(p);
+    bool answered = answer_stale(p, g, "controller-slow");
+    grant_unref(g);
+    if (answered)
+        metric_add(METRIC_CONNECT_STALE, 1);
+    return answered;
+}
+
+/* ---- followers ---- */
+
+static void count_collapsed(const struct outcome *o) {
+    bool let_in = !o->grant && o->error == ERR_OK && o->status / 100 == 2;
+    metric_add(METRIC_CONNECT_COLLAPSED, 1);
+    metric_add(METRIC_BCRYPTS_AVOIDED, let_in); /* from an older grant: counted when answered */
+}
+
+static void on_landed(struct letter *letter, void *receiver) {
+    (void)receiver;
+    struct passenger *p = container_of(letter, struct passenger, landed);
+    if (p->caller.x)
+        count_collapsed(p->outcome);
+    answer_outcome(p);
+    passenger_free(p);
+}
+
+/* Leaves the flight if it is still in the air; else its letter is on the way and will find nobody.
+ */
+static void leave_flight(struct passenger *p) {
+    struct agents *agents = p->serve->shared->agents;
+    struct agent *agent = agents_lock(agents, &p->pass.id, false);
+    bool was_aboard = agent && p->aboard;
+    if (was_aboard)
+        flight_leave(p->flight, &p->seat);
+    if (agent)
+        agents_unlock(agents, agent);
+    p->caller.x = NULL;
+    if (was_aboard)
+        passenger_free(p);
+}
+
+static void on_follower_gone(void *arg) {
+    leave_flight(arg);
+}
+
+static void on_follower_tired(void *arg) {
+    struct passenger *p = arg;
+    if (!p->caller.x)
+        return;
+    bool answered = answer_meanwhile(p);
+    if (!answered && p->more_patience_ms > 0) {
+        timer_start(&p->patience, p->more_patience_ms);
+        p->more_patience_ms = 0;
+        return;
+    }
+    if (!answered)
+        caller_refuse(p->serve, &p->caller, ERR_UPSTREAM_TIMEOUT);
+    leave_flight(p);
+}
+
+static const struct exchange_watcher follower_watcher = {on_follower_gone, NULL, NULL};
+
+/* ---- landing ---- */
+
+static bool controller_failed(const struct fetched *f) {
+    return f->error != ERR_OK || f->status >= 500 || f->status == 429;
+}
+
+/* `older`: what to answer from when the controller fails (taken). */
+static struct outcome *make_outcome(const struct fetched *f, struct grant *older, bool stored) {
+    struct outcome *o = must_zalloc(sizeof *o);
+    atomic_init(&o->references, 1);
+    o->grant = older;
+    o->stored = stored;
+    o->error = f->error;
+    o->status = f->status;
+    o->content_type = must_alloc(f->content_type.len + 1);
+    if (f->content_type.len > 0)
+        memcpy(o->content_type, f->content_type.ptr, f->content_type.len);
+    o->content_type[f->content_type.len] = '\0';
+    o->body = must_copy(f->body.ptr, f->body.len);
+    o->body_len = f->body.len;
+    return o;
+}
+
+/* What the answer depends on. */
+static struct tag_set tags_of(const struct connect_answer *answer) {
+    struct tag_set tags = {0};
+    tag_set_add(&tags, tag_of(TAG_EVERYTHING, SPAN("")));
+    tag_set_add(&tags, tag_of(TAG_ORGANIZATION, span_of(answer->org)));
+    if (answer->instruction.len > 0)
+        tag_set_add(&tags, tag_of(TAG_INSTRUCTION, answer->instruction));
+    if (answer->deployment.len > 0)
+        tag_set_add(&tags, tag_of(TAG_DEPLOYMENT, answer->deployment));
+    if (answer->has_deployment)
+        tag_set_add(&tags, tag_of(TAG_MANAGED, SPAN("")));
+    return tags;
+}
+
+/* A grant of this answer, or NULL where it is none to keep. */
+static struct grant *make_grant(const struct passenger *leader, const struct fetched *f,
+                                struct tag_set *tags) {
+    struct connect_answer answer;
+    bool keepable = leader->serve->shared->config->connect_cache.enabled && f->error == ERR_OK &&
+                    (f->status == 200 || f->status == 201) &&
+                    payload_read_connect_answer(f->body, &answer);
+    if (!keepable)
+        return NULL;
+    *tags = tags_of(&answer);
+    struct grant_facts facts = {.status = f->status,
+                                .fetched_ms = clock_wall_ms(),
+                                .expires_s = answer.expires_s,
+                                .expires_in_at = answer.expires_in_at,
+                                .expires_in_len = answer.expires_in_len,
+                                .content_type = f->content_type};
+    return grant_seal(&leader->pass, &facts, f->body);
+}
+
+/* Noes that are about the agent, whatever the secret. A stranger's wrong secret leaves the agent's
+ * own grant alone. */
+static bool is_about_agent(int status, const char *message) {
+    return status == 404 || strcmp(message, "Agent is suspended") == 0 ||
+           strcmp(message, "Agent has no secret configured") == 0;
+}
+
+static void learn_refusal(struct passenger *leader, struct agent *agent, const struct fetched *f,
+                          const char *message) {
+    struct shared *shared = leader->serve->shared;
+    bool opened = agent->grant && grant_proof_equal(agent->grant->proof, leader->pass.proof);
+    if (opened || is_about_agent(f->status, message))
+        agents_set_grant(shared->agents, agent, NULL);
+    if (f->status == 401 && strcmp(message, "Agent is suspended") == 0)
+        agents_revoke(shared->agents, agent, REVOKED_SUSPENDED, purge_answered_s(f->date),
+                      clock_mono_ms());
+    if (f->status == 401 || f->status == 404)
+        refusals_add(shared->refusals, &agent->id, leader->pass.proof, f->status, message,
+                     clock_mono_ms());
+}
+
+static void learn_grant(struct passenger *leader, struct agent *agent, struct grant *grant,
+                        const struct tag_set *tags) {
+    agents_set_grant(leader->serve->shared->agents, agent, grant_ref(grant));
+    agent->tags = *tags;
+    agent->learnt = leader->flight->purges_seen;
+    agent->owed = false;
+}
+
+/* Returns whether the grant was stored. What was written meanwhile is truer than this answer. */
+static bool learn(struct passenger *leader, struct agent *agent, const struct fetched *f,
+                  struct grant *grant, const struct tag_set *tags) {
+    char message[256];
+    if (agent->purged > leader->flight->purges_seen)
+        return false;
+    if (grant)
+        learn_grant(leader, agent, grant, tags);
+    if (verdict_said(f, message))
+        learn_refusal(leader, agent, f, message);
+    /* Let in by the controller itself: whatever it said to heartbeats before is over. */
+    if (f->error == ERR_OK && f->status / 100 == 2) {
+        verdict_lift(agent);
+        agents_readmit(leader->serve->shared->agents, agent);
+    }
+    return grant != NULL;
+}
+
+/* Lands the flight: learns, takes its followers, and says how it ended for all aboard. */
+static struct outcome *land(struct passenger *leader, const struct fetched *f,
+                            struct list *followers) {
+    struct serve *s = leader->serve;
+    struct tag_set tags = {0};
+    struct grant *grant = make_grant(leader, f, &tags), *older = NULL;
+    struct agent *agent = agents_lock(s->shared->agents, &leader->pass.id, true);
+    bool stored = learn(leader, agent, f, grant, &tags);
+    if (controller_failed(f))
+        older = usable_grant(s, agent, &leader->pass);
+    flight_land(leader->flight, followers);
+    list_each (at, followers)
+        container_of(at, struct passenger, seat)->aboard = false;
+    agents_unlock(s->shared->agents, agent);
+    leader->flight = NULL;
+    grant_unref(grant);
+    return make_outcome(f, older, stored);
+}
+
+static void tell_followers(struct list *followers, struct outcome *outcome) {
+    while (!list_empty(followers)) {
+        struct passenger *p = container_of(followers->next, struct passenger, seat);
+        struct serve *s = p->serve;
+        list_remove(&p->seat);
+        atomic_fetch_add(&outcome->references, 1);
+        p->outcome = outcome;
+        mailbox_post(s->shared->mailbox[s->worker], &p->landed);
+    }
+}
+
+static void on_fetched(void *arg, const struct fetched *f) {
+    struct passenger *leader = arg;
+    struct list followers;
+    leader->fetch = NULL;
+    leader->outcome = land(leader, f, &followers);
+    tell_followers(&followers, leader->outcome);
+    if (leader->caller.x)
+        metric_add(leader->outcome->grant ? METRIC_CONNECT_STALE : METRIC_CONNECT_MISS, 1);
+    answer_outcome(leader);
+    passenger_free(leader);
+}
+
+/* The leader's client left. A call that was not sent yet, and that nobody follows, is not sent; one
+ * that was goes on: its work is spent, and its answer is worth keeping. */
+static void on_leader_gone(void *arg) {
+    struct passenger *leader = arg;
+    leader->caller.x = NULL;
+    if (fetch_was_sent(leader->fetch))
+        return;
+    struct agents *agents = leader->serve->shared->agents;
+    struct agent *agent = agents_lock(agents, &leader->pass.id, true);
+    bool alone = leader->flight->follower_count == 0;
+    struct list nobody;
+    if (alone)
+        flight_land(leader->flight, &nobody);
+    agents_unlock(agents, agent);
+    if (!alone)
+        return;
+    fetch_cancel(leader->fetch);
+    passenger_free(leader);
+}
+
+/* It answers from the older grant; the flight goes on for what it brings. */
+static void on_leader_tired(void *arg) {
+    struct passenger *leader = arg;
+    if (leader->caller.x && answer_meanwhile(leader))
+        leader->caller.x = NULL;
+}
+
+static const struct exchange_watcher leader_watcher = {on_leader_gone, NULL, NULL};
+
+/* ---- boarding ---- */
+
+bool flying_is_asked(struct agent *agent, const struct grant_pass *pass) {
+    return flight_find(&agent->flights, pass->proof, agent->purged) != NULL;
+}
+
+static struct passenger *passenger_new(struct serve *s, const struct request *r,
+                                       const struct flying_ticket *ticket) {
+    struct passenger *p = must_zalloc(sizeof *p);
+    p->serve = s;
+    p->pass = *ticket->pass;
+    p->reason = ticket->reason;
+    p->first_patience_ms = ticket->patience_ms;
+    p->landed.deliver = on_landed;
+    list_init(&p->seat);
+    if (r)
+        caller_keep(&p->caller, r);
+    return p;
+}
+
+static struct passenger *start_flight(struct serve *s, struct agent *agent, const struct request *r,
+                                      const struct flying_ticket *ticket) {
+    struct passenger *p = passenger_new(s, r, ticket);
+    p->leads = true;
+    p->flight = flight_start(&agent->flights, p->pass.proof, agents_purges(s->shared->agents));
+    timer_init(&p->patience, s->loop, on_leader_tired, p);
+    return p;
+}
+
+static struct passenger *join_flight(struct serve *s, struct flight *flight,
+                                     const struct request *r, const struct flying_ticket *ticket) {
+    struct passenger *p = passenger_new(s, r, ticket);
+    p->flight = flight;
+    p->aboard = flight_join(flight, &p->seat);
+    timer_init(&p->patience, s->loop, on_follower_tired, p);
+    if (p->aboard)
+        return p;
+    passenger_free(p);
+    return NULL;
+}
+
+struct passenger *flying_board(struct serve *s, struct agent *agent, const struct request *r,
+                               const struct flying_ticket *ticket) {
+    struct flight *flight = flight_find(&agent->flights, ticket->pass->proof, agent->purged);
+    if (!flight)
+        return start_flight(s, agent, r, ticket);
+    return r ? join_flight(s, flight, r, ticket) : NULL;
+}
+
+/* ---- departure ---- */
+
+static void start_fetch(struct passenger *p, struct span body) {
+    struct call_request call = {
+        .head = str_span(&p->serve->head), .body = body, .repeatable = true, .secret = true};
+    p->fetch = fetch_start(p->serve, &call, ANSWER_MAX, on_fetched, p);
+}
+
+static void depart_leader(struct passenger *p, const struct request *r) {
+    exchange_watch(r->x, &leader_watcher, p);
+    if (p->first_patience_ms > 0)
+        timer_start(&p->patience, p->first_patience_ms);
+    request_spell_upstream(p->serve, r);
+    start_fetch(p, r->body);
+}
+
+static void depart_follower(struct passenger *p, const struct request *r) {
+    int64_t first_ms = p->first_patience_ms > 0 ? p->first_patience_ms : FOLLOW_MAX_MS;
+    p->more_patience_ms = FOLLOW_MAX_MS - first_ms;
+    exchange_watch(r->x, &follower_watcher, p);
+    timer_start(&p->patience, first_ms);
+}
+
+void flying_depart(struct passenger *p, const struct request *r) {
+    if (p->leads)
+        depart_leader(p, r);
+    else
+        depart_follower(p, r);
+}
+
+void flying_depart_refresh(struct passenger *p, struct span body) {
+    struct str *head = &p->serve->head;
+    char id[AGENT_ID_HEX], correlation[RANDOM_UUID];
+    agent_id_text(&p->pass.id, id);
+    random_uuid(correlation);
+    str_clear(head);
+    str_addf(head,
+             "POST /agents/%.*s/connect HTTP/1.1\r\nHost: %s\r\n"
+             "Content-Type: application/json\r\nx-correlation-id: %.*s\r\n"
+             "Via: 1.1 aiwm-gateway\r\nContent-Length: %zu\r\n\r\n",
+             AGENT_ID_HEX, id, p->serve->shared->upstream_authority, RANDOM_UUID, correlation,
+             body.len);
+    start_fetch(p, body);
+}
