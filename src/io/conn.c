@@ -141,10 +141,15 @@ void conn_turns(void *server) {
 
 /* ---- what the stream tells ---- */
 
+/* While draining a newcomer may still ask, but not think about it. */
+static void begin_idle(struct conn *c) {
+    conn_enter(c, CONN_IDLE, c->server->draining ? LINGER_MS : IDLE_MS);
+}
+
 static void on_ready(void *arg) {
     struct conn *c = arg;
     metric_add(stream_resumed(&c->stream) ? METRIC_TLS_RESUMED : METRIC_TLS_FULL, 1);
-    conn_enter(c, CONN_IDLE, c->server->draining ? LINGER_MS : IDLE_MS);
+    begin_idle(c);
 }
 
 static void on_bytes(void *arg, char *bytes, size_t len) {
@@ -239,5 +244,5 @@ void conn_new(struct server *s, int fd, const struct sockaddr *peer, socklen_t p
     if (s->tls)
         conn_enter(c, CONN_HANDSHAKE, HANDSHAKE_MS);
     else
-        conn_enter(c, CONN_IDLE, IDLE_MS);
+        begin_idle(c);
 }

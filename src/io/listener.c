@@ -1,5 +1,6 @@
 #include "io/listener.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/panic.h"
@@ -15,6 +16,7 @@
 enum {
     ACCEPTS_PER_TURN = 64, /* then the connections we have get their turn */
     REST_MS = 100,         /* without descriptors: how long the listener rests */
+    HEALED_MS = 10000, /* so long without being starved is worth a line, and the next one, too */
     BACKLOG = 4096,
 };
 
@@ -25,6 +27,7 @@ struct listener {
      * of waiting in the queue, waking us for ever. */
     int spare_fd;
     bool starved;
+    int64_t starved_ms; /* the last time */
     struct timer rest;
     void (*on_accept)(void *arg, int fd, const struct sockaddr *peer, socklen_t peer_len);
     void *arg;
@@ -51,6 +54,7 @@ static void starve(struct listener *l, int error) {
         log_error("no descriptors left, connections are refused; raise the limit of open files",
                   F_TEXT("error", strerror(error)));
     l->starved = true;
+    l->starved_ms = clock_mono_ms();
     turn_one_away(l);
     event_del(&l->readable);
     timer_start(&l->rest, REST_MS);
@@ -61,29 +65,43 @@ static void on_rest_over(void *arg) {
     event_add(&l->readable, NULL);
 }
 
+/* At the edge every other client finds a place: that is still being starved. */
+static void note_accepted(struct listener *l) {
+    if (!l->starved || clock_mono_ms() - l->starved_ms < HEALED_MS)
+        return;
+    l->starved = false;
+    log_info("descriptors are free again", F_NONE);
+}
+
 static bool out_of_resources(int error) {
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *arg) {
-    (void)what;
-    struct listener *l = arg;
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-        struct sockaddr_storage peer;
-        socklen_t len = sizeof peer;
-        int accepted =
-            accept4((int)fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (accepted < 0) {
-            if (out_of_resources(errno))
-                starve(l, errno);
-            /* Anything else is one client's trouble, or nobody is waiting. */
-            return;
-        }
-        if (l->starved)
-            log_info("descriptors are free again", F_NONE);
-        l->starved = false;
-        l->on_accept(l->arg, accepted, (struct sockaddr *)&peer, len);
+/* False when nobody is waiting, or nobody can be taken. */
+static bool accept_one(struct listener *l) {
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof peer;
+    int fd = accept4(l->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        note_accepted(l);
+        l->on_accept(l->arg, fd, (struct sockaddr *)&peer, len);
+        return true;
     }
+    int error = errno;
+    if (out_of_resources(error))
+        starve(l, error);
+    return error == ECONNABORTED || error == EINTR; /* that one's trouble */
+}
+
+static void accept_up_to(struct listener *l, int most) {
+    while (most-- > 0 && accept_one(l)) {
+    }
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    accept_up_to(arg, ACCEPTS_PER_TURN);
 }
 
 struct listener *listener_new(struct loop *loop, int listen_fd,
@@ -97,6 +115,13 @@ struct listener *listener_new(struct loop *loop, int listen_fd,
     event_assign(&l->readable, loop->base, listen_fd, EV_READ | EV_PERSIST, on_readable, l);
     event_add(&l->readable, NULL);
     return l;
+}
+
+void listener_finish(struct listener *l) {
+    if (!l)
+        return;
+    accept_up_to(l, BACKLOG);
+    listener_free(l);
 }
 
 void listener_free(struct listener *l) {

@@ -12,6 +12,8 @@ struct listener *listener_new(struct loop *loop, int listen_fd,
                               void (*on_accept)(void *arg, int fd, const struct sockaddr *peer,
                                                 socklen_t peer_len),
                               void *arg);
+/* Takes those who wait already, whom closing would reset, then frees it. NULL is fine. */
+void listener_finish(struct listener *l);
 /* NULL is fine. */
 void listener_free(struct listener *l);
 

@@ -4,10 +4,12 @@
 #include "rules/http.h"
 
 #include <event2/buffer.h>
+#include <event2/event.h>
 #include <event2/http.h>
+#include <event2/listener.h>
 #include <stdlib.h>
 
-enum { HEAD_MAX = 8192, BODY_MAX = 1024, IDLE_S = 60, PAGE_MAX = 1 << 20 };
+enum { HEAD_MAX = 8192, BODY_MAX = 1024, IDLE_S = 60, PAGE_MAX = 1 << 20, REST_MS = 100 };
 
 struct operator_port {
     struct evhttp *http;
@@ -49,6 +51,22 @@ static void on_request(struct evhttp_request *request, void *arg) {
     reply(request, status, page->content_type, str_span(&port->body));
 }
 
+static void on_rest_over(evutil_socket_t fd, short what, void *listener) {
+    (void)fd;
+    (void)what;
+    evconnlistener_enable(listener);
+}
+
+/* Without descriptors libevent would try again at once, for ever, with a log line each time. The
+ * data port's listener has said what there is to say. */
+static void on_accept_failed(struct evconnlistener *listener, void *http) {
+    (void)http;
+    struct timeval rest = {.tv_usec = REST_MS * 1000};
+    evconnlistener_disable(listener);
+    event_base_once(evconnlistener_get_base(listener), -1, EV_TIMEOUT, on_rest_over, listener,
+                    &rest);
+}
+
 struct operator_port *operator_new(struct loop *loop, int listen_fd,
                                    const struct operator_page *pages, void *arg) {
     struct operator_port *port = must_zalloc(sizeof *port);
@@ -60,7 +78,9 @@ struct operator_port *operator_new(struct loop *loop, int listen_fd,
     evhttp_set_max_body_size(port->http, BODY_MAX);
     evhttp_set_timeout(port->http, IDLE_S);
     evhttp_set_gencb(port->http, on_request, port);
-    invariant(evhttp_accept_socket(port->http, listen_fd) == 0);
+    struct evhttp_bound_socket *bound = evhttp_accept_socket_with_handle(port->http, listen_fd);
+    invariant(bound);
+    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_failed);
     return port;
 }
 

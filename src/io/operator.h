@@ -18,4 +18,5 @@ struct operator_page {
 /* Takes the listening socket. */
 struct operator_port *operator_new(struct loop *loop, int listen_fd,
                                    const struct operator_page *pages, void *arg);
+/* The loop has ended for good. NULL is fine. */
 void operator_free(struct operator_port *port);

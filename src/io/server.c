@@ -48,13 +48,13 @@ void server_drain(struct server *s) {
     if (s->draining)
         return;
     s->draining = true;
-    listener_free(s->listener);
-    s->listener = NULL;
     list_each_safe (at, &s->conns) {
         struct conn *c = container_of(at, struct conn, link);
         if (c->state == CONN_IDLE)
             conn_linger(c);
     }
+    listener_finish(s->listener);
+    s->listener = NULL;
 }
 
 size_t server_connections(const struct server *s) {
