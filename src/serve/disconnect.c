@@ -30,5 +30,8 @@ void disconnect_journey(struct serve *s, struct request *r) {
     struct agent *agent = agents_lock(agents, &r->agent, true);
     struct turn *turn = turn_take(s, r, agent, &disconnect);
     agents_unlock(agents, agent);
-    turn_launch(turn);
+    if (turn)
+        turn_launch(turn);
+    else
+        request_refuse(s, r, ERR_OVERLOADED);
 }

@@ -111,62 +111,78 @@ static bool pass_on(struct serve *s, struct agent *agent, const struct request *
     return false;
 }
 
-/* Acknowledged or not, held or passed through: what every valid beat is asked first. */
-enum entry { ENTER, ENTRY_REFUSED, ENTRY_TOO_MANY };
-
-static enum entry may_enter(struct serve *s, struct agent *agent, const struct request *r,
-                            struct verdict *verdict) {
-    struct beat_policy policy = flush_policy(s->shared->config);
-    const struct verdict *v = verdict_for(s, agent, r->token);
-    if (v) {
-        *verdict = *v;
-        return ENTRY_REFUSED;
-    }
-    return beat_allowed(&agent->beat, &policy, clock_mono_ms()) ? ENTER : ENTRY_TOO_MANY;
-}
-
-/* What is to be done once the agent is unlocked. */
-struct taken {
-    struct turn *turn; /* passed through; NULL: held */
-    bool waits;        /* a first one waits for its verdict */
+/* What became of it under the agent's lock, and so what is to be done once that is released. */
+struct reception {
+    enum {
+        HELD,
+        WAITS,   /* held, and a first one: its agent waits for the verdict */
+        PASSES,  /* in its turn */
+        CROWDED, /* too many turns are waiting */
+        REFUSED, /* the controller's no is repeated */
+        TOO_MANY,
+    } as;
+    struct turn *turn;
+    struct verdict verdict;
 };
 
-static struct taken take(struct serve *s, struct agent *agent, const struct request *r,
-                         const struct beat *beat) {
-    if (beat->passes)
-        return (struct taken){.turn = turn_take(s, r, agent, &beat->kind)};
+static void hold(struct serve *s, struct agent *agent, const struct request *r,
+                 const struct beat *beat, struct reception *out) {
     struct beat_policy policy = flush_policy(s->shared->config);
     enum beat_place place = beat_receive(&agent->beat, &policy, beat->kind.status, clock_mono_ms());
     bytes_set(&agent->body, r->body);
     bytes_set(&agent->token, r->token);
     metric_add(METRIC_BEATS_RECEIVED, 1);
     metric_add(place == BEAT_REPLACED ? METRIC_BEATS_SUPERSEDED : METRIC_BEATS_HELD, 1);
-    return (struct taken){.waits = pass_on(s, agent, r, place, &policy)};
+    out->as = pass_on(s, agent, r, place, &policy) ? WAITS : HELD;
 }
 
-static void carry_on(struct serve *s, struct request *r, const struct taken *taken) {
+static void take(struct serve *s, struct agent *agent, const struct request *r,
+                 const struct beat *beat, struct reception *out) {
+    struct beat_policy policy = flush_policy(s->shared->config);
+    const struct verdict *v = verdict_for(s, agent, r->token);
+    if (v) {
+        out->as = REFUSED;
+        out->verdict = *v;
+    } else if (!beat_allowed(&agent->beat, &policy, clock_mono_ms())) {
+        out->as = TOO_MANY;
+    } else if (beat->passes) {
+        out->turn = turn_take(s, r, agent, &beat->kind);
+        out->as = out->turn ? PASSES : CROWDED;
+    } else {
+        hold(s, agent, r, beat, out);
+    }
+}
+
+static void carry_on(struct serve *s, struct request *r, const struct reception *taken) {
     flush_launch(s->flush);
-    if (taken->turn)
-        turn_launch(taken->turn);
-    else if (!taken->waits)
+    switch (taken->as) {
+    case HELD:
         request_answer_success(s, r);
+        break;
+    case WAITS:
+        break;
+    case PASSES:
+        turn_launch(taken->turn);
+        break;
+    case CROWDED:
+        request_refuse(s, r, ERR_OVERLOADED);
+        break;
+    case REFUSED:
+        request_refuse_verdict(s, r, taken->verdict.status, taken->verdict.message);
+        break;
+    case TOO_MANY:
+        request_refuse(s, r, ERR_RATE_LIMITED);
+        break;
+    }
 }
 
 static void receive(struct serve *s, struct request *r, const struct beat *beat) {
     struct agents *agents = s->shared->agents;
-    struct verdict verdict;
-    struct taken taken = {0};
+    struct reception taken;
     struct agent *agent = agents_lock(agents, &r->agent, true);
-    enum entry entry = may_enter(s, agent, r, &verdict);
-    if (entry == ENTER)
-        taken = take(s, agent, r, beat);
+    take(s, agent, r, beat, &taken);
     agents_unlock(agents, agent);
-    if (entry == ENTER)
-        carry_on(s, r, &taken);
-    else if (entry == ENTRY_REFUSED)
-        request_refuse_verdict(s, r, verdict.status, verdict.message);
-    else
-        request_refuse(s, r, ERR_RATE_LIMITED);
+    carry_on(s, r, &taken);
 }
 
 /* ---- judging it ---- */

@@ -12,6 +12,7 @@
 
 enum {
     ANSWER_MAX = 65536,
+    WAITING_MAX = 8,
     CALL_MS = 10000, /* the documented client gives up then; the agent's beats wait meanwhile */
 };
 
@@ -154,8 +155,17 @@ static struct turn *turn_new(struct serve *s, const struct request *r,
     return t;
 }
 
+static bool is_full(const struct agent *agent) {
+    int count = 0;
+    list_each (at, &agent->waiters)
+        count++;
+    return count >= WAITING_MAX;
+}
+
 struct turn *turn_take(struct serve *s, const struct request *r, struct agent *agent,
                        const struct turn_kind *kind) {
+    if (is_full(agent))
+        return NULL;
     struct turn *t = turn_new(s, r, kind);
     struct beat_state *beat = &agent->beat;
     t->sequence = kind->is_beat ? beat_pass(beat, clock_mono_ms()) : beat->sequence;

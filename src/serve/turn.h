@@ -20,7 +20,8 @@ struct turn_kind {
     enum beat_status status;
 };
 
-/* Under the agent's lock. */
+/* Under the agent's lock. NULL: too many wait already (a controller that hangs would keep the
+ * agent's beats waiting behind all of them); refuse it with ERR_OVERLOADED. */
 struct turn *turn_take(struct serve *s, const struct request *r, struct agent *agent,
                        const struct turn_kind *kind);
 /* Asks, unless it has to wait. Call it once the agent is unlocked. */

@@ -593,6 +593,22 @@ describe('order', SUITE, () => {
         });
     });
 
+    test('only so many wait for their turn: the agent\'s beats wait behind them', async () => {
+        const held = gate();
+        const { stub, order } = await noting((what) => (what === '1' ? held.opened : undefined));
+        await using({ stub }, async (gateway) => {
+            const first = beat(gateway, 1, 'online', 1);
+            await eventually('the first under way', () => order.length === 1);
+            const waiting = Array.from({ length: 12 }, () => disconnect(gateway, 1));
+            await eventually('refusals', async () => (await gateway.metric('answers_total', 'class="5xx"')) >= 4);
+            assert.equal((await large(gateway, 1, 'online', 2)).status, 503);
+            held.open();
+            await acknowledged(first);
+            const answers = (await Promise.all(waiting)).map((a) => a.status).sort();
+            assert.deepEqual(answers, [...Array(8).fill(201), ...Array(4).fill(503)]);
+        });
+    });
+
     test('a user may disconnect an agent, another agent may not', async () => {
         const { stub, order } = await noting();
         await using({ stub }, async (gateway) => {
