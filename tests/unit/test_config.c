@@ -805,6 +805,13 @@ Test(config, every_example_is_fine) {
     cr_expect_geq(seen, 2);
 }
 
+Test(config, the_deployment_s_file_is_fine) {
+    size_t len;
+    char *text = read_conf("../deploy/k8s/gateway.yaml", &len);
+    expect_fine("deploy/k8s/gateway.yaml", (struct span){text, len});
+    free(text);
+}
+
 /* In the example a key that is commented out has its '#' directly before it, prose has a space. */
 static void uncomment(char *text) {
     for (char *line = text; line; line = strchr(line, '\n')) {
