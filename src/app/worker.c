@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/panic.h"
+#include "serve/bulk.h"
 #include "serve/fetch.h"
 #include "serve/flush.h"
 #include "serve/refresh.h"
@@ -98,6 +99,7 @@ struct worker *worker_new(const struct worker_setup *setup) {
     shared->mailbox[setup->number] = &w->mailbox;
     w->serve.flush = flush_new(&w->serve);
     w->serve.refresh = refresh_new(&w->serve);
+    w->serve.bulk = bulk_new(&w->serve);
     w->serve.server = server_new(&w->loop, setup->tls, &shared->limits, &serve_events, &w->serve);
     server_listen(w->serve.server, setup->listen_fd);
     timer_init(&w->look, &w->loop, look, w);
@@ -155,6 +157,7 @@ void worker_free(struct worker *w) {
     mailbox_release(&w->mailbox);
     flush_free(w->serve.flush);
     refresh_free(w->serve.refresh);
+    bulk_free(w->serve.bulk);
     serve_release(&w->serve);
     loop_release(&w->loop);
     free(w);

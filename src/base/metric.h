@@ -61,6 +61,8 @@
       "Heartbeats replaced by a newer one or by a disconnect.")                                    \
     X(BEATS_EXPIRED, counter, "heartbeats_expired_total", "",                                      \
       "Heartbeats not delivered within their time.")                                               \
+    X(BULK_REQUESTS, counter, "heartbeats_bulk_requests_total", "",                                \
+      "Requests that delivered heartbeats in bulk.")                                               \
     X(BEATS_HELD, gauge, "heartbeats_held", "", "Heartbeats held for delivery.")                   \
     X(AGENTS_KNOWN, gauge, "agents_known", "", "Agents in the table.")                             \
     X(TOKENS_REFUSED, counter, "tokens_refused_total", "", "Tokens refused.")                      \

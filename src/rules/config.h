@@ -45,6 +45,8 @@ struct config {
         struct config_secret ca; /* contents; empty: the system's */
         int64_t connect_timeout_ms;
         int64_t response_timeout_ms;
+        char *service_token_file;
+        struct config_secret service_token; /* for heartbeats in bulk */
     } upstream;
     struct {
         int64_t max_body; /* bytes */
@@ -79,6 +81,8 @@ struct config {
         int64_t expiry_ms;
         int64_t min_forward_gap_ms;
         int64_t max_rate; /* per agent and second */
+        int64_t bulk;     /* 0 off, 1 auto */
+        int64_t bulk_linger_ms;
     } heartbeat;
     struct {
         int64_t delay_ms;

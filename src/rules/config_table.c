@@ -48,6 +48,7 @@
 static const char *const bindings[] = {
     [CONFIG_BINDING_ENFORCE] = "enforce", [CONFIG_BINDING_REPORT] = "report", NULL};
 static const char *const deny_or_allow[] = {"deny", "allow", NULL};
+static const char *const off_or_auto[] = {"off", "auto", NULL};
 static const char *const log_levels[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
 static const char *const log_formats[] = {
@@ -81,6 +82,8 @@ const struct config_row config_rows[] = {
              "longest wait for a connection to the controller"),
     DURATION(upstream, response_timeout, "60s", "100ms", "1h", RELOAD,
              "longest wait for the controller's answer"),
+    CONTENT(upstream, service_token,
+            "token with which the gateway delivers heartbeats in bulk; see docs"),
 
     SIZE(forward, max_body, "1MiB", "1KiB", "64MiB", RELOAD,
          "largest request body forwarded to the controller"),
@@ -125,6 +128,10 @@ const struct config_row config_rows[] = {
              "shortest time between two heartbeats of an agent that are passed on"),
     INTEGER(heartbeat, max_rate, "10", "1", "1000", RELOAD,
             "heartbeats accepted from an agent in a second"),
+    CHOICE(heartbeat, bulk, "auto", off_or_auto, RELOAD,
+           "deliver heartbeats in bulk where the controller offers it and a service token is set"),
+    DURATION(heartbeat, bulk_linger, "2s", "0s", "60s", RELOAD,
+             "a due heartbeat waits this long for others to travel with"),
 
     DURATION(drain, delay, "0s", "0s", "10m", RELOAD,
              "after SIGTERM keep serving this long while /readyz already says no"),

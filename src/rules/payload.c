@@ -282,3 +282,60 @@ enum payload_agent_status payload_read_agent_status(struct span body) {
         return PAYLOAD_STATUS_UNSAID;
     return span_equal(status, SPAN("suspended")) ? PAYLOAD_SUSPENDED : PAYLOAD_NOT_SUSPENDED;
 }
+
+/* ---- in bulk ---- */
+
+bool payload_add_bulk_beat(struct str *out, const struct agent_id *agent, enum beat_status status,
+                           struct span body, const char *at) {
+    static const char *const names[] = {
+        [BEAT_ONLINE] = "online", [BEAT_BUSY] = "busy", [BEAT_IDLE] = "idle"};
+    struct json_members members;
+    char id[AGENT_ID_HEX];
+    if (!json_scan_object(body, &members))
+        return false;
+    agent_id_text(agent, id);
+    str_addf(out, "{\"agentId\":\"%.*s\",\"status\":\"%s\",\"at\":\"%s\"", AGENT_ID_HEX, id,
+             names[status], at);
+    const struct json_member *metrics = json_member_find(&members, SPAN("metrics"));
+    if (metrics && metrics->kind == JSON_KIND_OBJECT) {
+        STR_ADD(out, ",\"metrics\":");
+        str_add(out, metrics->value);
+    }
+    str_add_char(out, '}');
+    return !out->overflow;
+}
+
+static bool is_bulk_result(const json_t *result) {
+    json_int_t status = json_integer_value(property(result, "status"));
+    return status >= 200 && status <= 599 && json_is_string(property(result, "agentId"));
+}
+
+static bool are_bulk_results(const json_t *results, size_t count) {
+    if (!json_is_array(results) || json_array_size(results) != count)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!is_bulk_result(json_array_get(results, i)))
+            return false;
+    return true;
+}
+
+bool payload_read_bulk_results(struct span body, size_t count,
+                               void (*item)(void *arg, size_t at, struct span agent, int status,
+                                            const char *message),
+                               void *arg) {
+    struct json_fault fault;
+    json_error_t error;
+    if (!json_scan_text(body, &fault)) /* bounded depth before jansson sees it */
+        return false;
+    json_t *root = load(body, 0, &error);
+    const json_t *results = property(root, "results");
+    bool fine = are_bulk_results(results, count);
+    for (size_t i = 0; fine && i < count; i++) {
+        const json_t *result = json_array_get(results, i), *id = property(result, "agentId");
+        const char *message = json_string_value(property(result, "message"));
+        item(arg, i, (struct span){json_string_value(id), json_string_length(id)},
+             (int)json_integer_value(property(result, "status")), message ? message : "");
+    }
+    json_decref(root);
+    return fine;
+}

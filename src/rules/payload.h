@@ -7,6 +7,7 @@
 
 #include "base/span.h"
 #include "base/str.h"
+#include "rules/agent_id.h"
 
 #include <stdint.h>
 
@@ -55,6 +56,20 @@ struct connect_answer {
 
 /* False when the body is no JSON object with such a token: such answers are not cached. */
 bool payload_read_connect_answer(struct span body, struct connect_answer *out);
+
+/* One item of a bulk request, from what was read of the agent's body: its status, its metrics, and
+ * nothing else (a body that names an agentId must not speak for another agent). `at` is an ISO
+ * time. False when the body cannot be taken apart or the item does not fit; what was added then is
+ * the caller's to cut off. */
+bool payload_add_bulk_beat(struct str *out, const struct agent_id *agent, enum beat_status status,
+                           struct span body, const char *at);
+
+/* The answer to a bulk request: calls `item` for each result in order, `message` terminated (""
+ * when there is none). False, and nothing called, unless there are exactly `count` of them. */
+bool payload_read_bulk_results(struct span body, size_t count,
+                               void (*item)(void *arg, size_t at, struct span agent, int status,
+                                            const char *message),
+                               void *arg);
 
 enum payload_agent_status { PAYLOAD_STATUS_UNSAID, PAYLOAD_SUSPENDED, PAYLOAD_NOT_SUSPENDED };
 

@@ -6,8 +6,9 @@
 #include "base/panic.h"
 #include "base/random.h"
 #include "rules/payload.h"
+#include "serve/bulk.h"
+#include "serve/delivery.h"
 #include "serve/fetch.h"
-#include "serve/turn.h"
 #include "serve/verdict.h"
 
 #include <stdatomic.h>
@@ -41,10 +42,7 @@ struct sender {
     struct list link;
     struct flush *flush;
     struct flush_waiter *waiter;
-    struct agent_id id;
-    uint64_t sequence;
-    uint64_t token;
-    enum beat_status status;
+    struct delivery delivery;
 };
 
 struct beat_policy flush_policy(const struct config *config) {
@@ -90,8 +88,13 @@ static struct appointment heap_pop(struct flush *f) {
     }
 }
 
+/* Is there a way for one more? */
+static bool may_send(const struct flush *f) {
+    return bulk_is_on(f->serve) ? bulk_has_room(f->serve->bulk) : f->sending < f->sending_max;
+}
+
 static void set_alarm(struct flush *f) {
-    if (f->count == 0 || f->sending >= f->sending_max) {
+    if (f->count == 0 || !may_send(f)) {
         timer_stop(&f->timer);
         return;
     }
@@ -169,20 +172,22 @@ bool flush_prepare(struct flush *f, struct agent *agent, struct flush_waiter *wa
     if (f->sending >= f->sending_max)
         return false;
     struct sender *sender = must_zalloc(sizeof *sender);
-    *sender =
-        (struct sender){.flush = f,
-                        .waiter = waiter,
-                        .id = agent->id,
-                        .sequence = agent->beat.held_sequence,
-                        .status = agent->beat.status,
-                        .token = agents_token_hash(
-                            s->shared->agents, (struct span){agent->token.ptr, agent->token.len})};
+    *sender = (struct sender){.flush = f, .waiter = waiter, .delivery = delivery_begin(s, agent)};
     list_push_back(&f->senders, &sender->link);
     f->sending++;
-    beat_sent(&agent->beat, clock_mono_ms());
     spell_beat(s, agent);
     f->prepared = sender;
     return true;
+}
+
+bool flush_send(struct flush *f, struct agent *agent) {
+    /* In bulk each beat carries its own time. What does not fit there goes by itself. */
+    return (bulk_is_on(f->serve) && bulk_take(f->serve->bulk, agent)) ||
+           flush_prepare(f, agent, NULL);
+}
+
+void flush_wake(struct flush *f) {
+    set_alarm(f);
 }
 
 void flush_launch(struct flush *f) {
@@ -218,26 +223,6 @@ static enum beat_answer judge(const struct fetched *r, int *verdict_status, char
     return r->error == ERR_OK && (r->status / 100 == 2 || bad_beat) ? BEAT_TAKEN : BEAT_FAILED;
 }
 
-static void count_fate(enum beat_fate fate) {
-    if (fate == BEAT_KEPT)
-        return;
-    metric_add(fate == BEAT_DELIVERED ? METRIC_BEATS_DELIVERED : METRIC_BEATS_SUPERSEDED, 1);
-    metric_add(METRIC_BEATS_HELD, -1);
-}
-
-static void settle(struct serve *s, const struct sender *sender, enum beat_answer answer,
-                   int verdict_status, const char *message) {
-    struct agents *agents = s->shared->agents;
-    struct agent *agent = agents_lock(agents, &sender->id, true);
-    count_fate(beat_answered(&agent->beat, sender->sequence, sender->status, answer,
-                             clock_mono_ms(), (uint32_t)random_u64()));
-    if (verdict_status != 0)
-        verdict_keep(s, agent, sender->token, verdict_status, message);
-    if (!turn_next(s, agent) && agent->beat.held)
-        flush_schedule(s, agent);
-    agents_unlock(agents, agent);
-}
-
 static void on_sent(void *arg, const struct fetched *result) {
     struct sender *sender = arg;
     struct flush *f = sender->flush;
@@ -246,7 +231,7 @@ static void on_sent(void *arg, const struct fetched *result) {
     enum beat_answer answer = judge(result, &verdict_status, message);
     list_remove(&sender->link);
     f->sending--;
-    settle(f->serve, sender, answer, verdict_status, message);
+    delivery_end(f->serve, &sender->delivery, answer, verdict_status, message);
     if (sender->waiter)
         sender->waiter->done(sender->waiter, verdict_status, message);
     free(sender);
@@ -268,9 +253,10 @@ static void keep_appointment(struct flush *f, struct agent *agent) {
     int64_t now = clock_mono_ms();
     if (!agent->beat.held || agent->beat.sending || agent->beat.blocked)
         return; /* whoever is at it makes the next appointment */
-    if (beat_is_expired(&agent->beat, &policy, now))
+    bool in_bulk = bulk_is_on(s);
+    if (!in_bulk && beat_is_expired(&agent->beat, &policy, now))
         drop_expired(agent);
-    else if (due_ms(s, agent) > now || !flush_prepare(f, agent, NULL))
+    else if (due_ms(s, agent) > now || !flush_send(f, agent))
         flush_schedule(s, agent);
 }
 
@@ -278,7 +264,7 @@ static void on_alarm(void *arg) {
     struct flush *f = arg;
     struct agents *agents = f->serve->shared->agents;
     int64_t now = clock_mono_ms();
-    while (f->count > 0 && f->heap[0].due_ms <= now && f->sending < f->sending_max) {
+    while (f->count > 0 && f->heap[0].due_ms <= now && may_send(f)) {
         struct appointment a = heap_pop(f);
         struct agent *agent = agents_lock(agents, &a.id, false);
         if (!agent)
@@ -307,6 +293,7 @@ static void make_due(void *arg, struct agent *agent) {
 void flush_drain(struct flush *f) {
     struct serve *s = f->serve;
     agents_each_owned(s->shared->agents, s->worker, s->shared->worker_count, make_due, f);
+    bulk_drain(s->bulk);
 }
 
 /* ---- life ---- */

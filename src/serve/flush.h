@@ -23,6 +23,10 @@ struct flush_waiter {
  * beat is held, not `sending` and not `blocked`. `waiter` may be NULL; it lives until it is told,
  * or until flush_forget. False when too many are under way here: flush_schedule it. */
 bool flush_prepare(struct flush *f, struct agent *agent, struct flush_waiter *waiter);
+/* The same for a beat nobody waits for, in bulk where that is the way. */
+bool flush_send(struct flush *f, struct agent *agent);
+/* There may be room again. */
+void flush_wake(struct flush *f);
 /* Sends what was prepared last, if anything. Call it once the agent is unlocked. */
 void flush_launch(struct flush *f);
 /* The waiter does not want to know any more. */

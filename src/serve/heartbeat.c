@@ -104,7 +104,7 @@ static bool pass_on(struct serve *s, struct agent *agent, const struct request *
     }
     uint64_t phase = agents_hash(s->shared->agents, &agent->id);
     bool due = beat_due_ms(&agent->beat, policy, phase) <= clock_mono_ms();
-    if (may_send && due && flush_prepare(s->flush, agent, NULL))
+    if (may_send && due && flush_send(s->flush, agent))
         return false;
     if (may_send)
         flush_schedule(s, agent);

@@ -32,11 +32,13 @@ struct shared {
     struct mailbox **mailbox;             /* of each worker */
     _Atomic int64_t controller_heard_ms;  /* monotonic: its last answer; 0: never */
     _Atomic int64_t controller_failed_ms; /* monotonic: its last failure; 0: never */
+    _Atomic int bulk_state;               /* enum bulk_state (serve/bulk.h) */
     _Atomic bool draining;                /* TERM: what is held is due now */
 };
 
 struct flush;
 struct refresh;
+struct bulk;
 
 struct serve {
     struct shared *shared;
@@ -47,6 +49,7 @@ struct serve {
     struct token_verifier *verifier;
     struct flush *flush;
     struct refresh *refresh;
+    struct bulk *bulk;
     struct str fields, body, head; /* builders for what is being answered or asked */
     bool closing;                  /* the loops have stopped: nothing new is begun */
 };

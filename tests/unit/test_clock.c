@@ -1,6 +1,7 @@
 #include "base/clock.h"
 
 #include <criterion/criterion.h>
+#include <string.h>
 
 Test(clock, spells_dates_for_http) {
     static const struct {
@@ -65,4 +66,22 @@ Test(clock, the_wall_clock_counts_milliseconds_since_1970) {
     const int64_t year_2020 = 1577836800000, year_2200 = 7258118400000;
     cr_expect_gt(clock_wall_ms(), year_2020);
     cr_expect_lt(clock_wall_ms(), year_2200);
+}
+
+Test(clock, http_dates_read_back_and_nothing_else_does) {
+    char text[CLOCK_HTTP_SIZE];
+    int64_t read_s;
+    for (int64_t s = 0; s < 4102444800; s += 86399 * 37) {
+        clock_http(text, s * 1000);
+        cr_assert(clock_parse_http(text, strlen(text), &read_s), "%s", text);
+        cr_assert_eq(read_s, s, "%s", text);
+    }
+    static const char *const bad[] = {"",
+                                      "Mon, 23 Nov 2026 04:23:08 UTC",
+                                      "Mon, 23 Nov 2026 04:23:08",
+                                      "Mon, 23 Foo 2026 04:23:08 GMT",
+                                      "Mon, x3 Nov 2026 04:23:08 GMT",
+                                      "Monday, 23-Nov-26 04:23:08 GMT"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        cr_expect_not(clock_parse_http(bad[i], strlen(bad[i]), &read_s), "%s", bad[i]);
 }

@@ -668,7 +668,7 @@ static const char everything_changed[] =
     "tls: {enabled: true, certificate_file: /cert, private_key_file: /key}\n"
     "health: {address: 127.0.0.2, port: 3}\n"
     "upstream: {url: 'https://[::1]:5', strip_prefix: /dev/aiwm, ca_file: /ca,\n"
-    "  connect_timeout: 1500ms, response_timeout: 1h}\n"
+    "  connect_timeout: 1500ms, response_timeout: 1h, service_token_file: /secret}\n"
     "forward: {max_body: 1025}\n"
     "jwt: {secret_file: /secret, previous_secret_file: /previous, leeway: 5s, binding: report,\n"
     "  allow_public_default: true}\n"
@@ -676,7 +676,7 @@ static const char everything_changed[] =
     "connect_cache: {enabled: false, key_file: /secret, fresh_for: 1ms, stale_after: 2ms,\n"
     "  dead_before_expiry: 24h, refresh_rate: 6, refresh_burst: 21, memory: 3GiB}\n"
     "heartbeat: {forward_interval: 7s, max_hold: 8s, expiry: 9s, min_forward_gap: 1s,\n"
-    "  max_rate: 11}\n"
+    "  max_rate: 11, bulk: off, bulk_linger: 3s}\n"
     "drain: {delay: 1m, timeout: 90s}\n"
     "workers: 3\n"
     "log: {level: error, format: json}\n";

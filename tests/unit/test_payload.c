@@ -477,3 +477,89 @@ Test(payload, a_connect_answer_says_what_it_depends_on) {
     cr_expect_eq(answer.deployment.len, 0);
     cr_expect_not(answer.has_deployment);
 }
+
+/* ---- in bulk ---- */
+
+static const struct agent_id seven = {{0x6a, [11] = 7}};
+
+Test(payload, a_bulk_item_holds_what_was_read_and_nothing_the_agent_made_up) {
+    struct str out;
+    str_init(&out, 1000);
+    cr_assert(payload_add_bulk_beat(
+        &out, &seven, BEAT_BUSY,
+        SPAN("{ \"status\":\"busy\",\"agentId\":\"6a0000000000000000000001\",\"metrics\": "
+             "{\"cpu\":0.1}}"),
+        "2026-11-23T04:23:11.613Z"));
+    cr_expect(
+        span_equal(
+            str_span(&out),
+            SPAN("{\"agentId\":\"6a0000000000000000000007\",\"status\":\"busy\",\"at\":\"2026-"
+                 "11-23T04:23:11.613Z\",\"metrics\":{\"cpu\":0.1}}")),
+        "%.*s", SPAN_ARG(str_span(&out)));
+    str_clear(&out);
+    cr_assert(payload_add_bulk_beat(&out, &seven, BEAT_IDLE, SPAN("{\"metrics\":null}"), "x"));
+    cr_expect_not(memmem(out.ptr, out.len, "metrics", 7), "null is none");
+    str_release(&out);
+}
+
+Test(payload, a_bulk_item_that_does_not_fit_or_cannot_be_read_is_none) {
+    struct str out;
+    char small[40];
+    str_init_fixed(&out, small, sizeof small);
+    cr_expect_not(payload_add_bulk_beat(&out, &seven, BEAT_IDLE, SPAN("{}"), "x"));
+    str_init(&out, 1000);
+    cr_expect_not(payload_add_bulk_beat(&out, &seven, BEAT_IDLE, SPAN("{\"metrics\":{}"), "x"));
+    str_release(&out);
+}
+
+struct seen {
+    size_t count;
+    int status[4];
+    char message[4][32];
+};
+
+static void see(void *arg, size_t at, struct span agent, int status, const char *message) {
+    struct seen *seen = arg;
+    cr_assert_eq(at, seen->count);
+    cr_assert_eq(agent.len, 1);
+    seen->status[at] = status;
+    (void)snprintf(seen->message[at], sizeof seen->message[at], "%s", message);
+    seen->count++;
+}
+
+Test(payload, bulk_results_come_in_order_and_all_or_none) {
+    struct seen seen = {0};
+    cr_assert(
+        payload_read_bulk_results(SPAN("{\"results\":[{\"agentId\":\"a\",\"status\":200},"
+                                       "{\"agentId\":\"b\",\"status\":404,\"message\":\"gone\"}]}"),
+                                  2, see, &seen));
+    cr_expect_eq(seen.count, 2);
+    cr_expect_eq(seen.status[1], 404);
+    cr_expect_str_eq(seen.message[0], "");
+    cr_expect_str_eq(seen.message[1], "gone");
+    static const char *const bad[] = {
+        "",
+        "[]",
+        "{\"results\":{}}",
+        "{\"results\":[]}",
+        "{\"results\":[{\"agentId\":\"a\",\"status\":200}]}",
+        "{\"results\":[{\"agentId\":\"a\",\"status\":200},{\"agentId\":\"b\",\"status\":\"200\"}]}",
+        "{\"results\":[{\"agentId\":\"a\",\"status\":200},{\"agentId\":\"b\",\"status\":99}]}",
+        "{\"results\":[{\"agentId\":\"a\",\"status\":200},{\"agentId\":7,\"status\":200}]}",
+        "{\"results\":[{\"agentId\":\"a\",\"status\":200},null]}",
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        seen.count = 0;
+        cr_expect_not(payload_read_bulk_results(span_of(bad[i]), 2, see, &seen), "%s", bad[i]);
+        cr_expect_eq(seen.count, 0, "%s", bad[i]);
+    }
+}
+
+Test(payload, a_put_says_whether_the_agent_is_suspended) {
+    cr_expect_eq(payload_read_agent_status(SPAN("{\"status\":\"suspended\"}")), PAYLOAD_SUSPENDED);
+    cr_expect_eq(payload_read_agent_status(SPAN("{\"status\":\"active\",\"name\":\"x\"}")),
+                 PAYLOAD_NOT_SUSPENDED);
+    cr_expect_eq(payload_read_agent_status(SPAN("{\"settings\":{\"status\":\"suspended\"}}")),
+                 PAYLOAD_STATUS_UNSAID);
+    cr_expect_eq(payload_read_agent_status(SPAN("status=suspended")), PAYLOAD_STATUS_UNSAID);
+}

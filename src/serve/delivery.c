@@ -1,0 +1,38 @@
+#include "serve/delivery.h"
+
+#include "base/clock.h"
+#include "base/metric.h"
+#include "base/random.h"
+#include "serve/flush.h"
+#include "serve/turn.h"
+#include "serve/verdict.h"
+
+struct delivery delivery_begin(struct serve *s, struct agent *agent) {
+    struct delivery d = {.id = agent->id,
+                         .sequence = agent->beat.held_sequence,
+                         .status = agent->beat.status,
+                         .token = agents_token_hash(
+                             s->shared->agents, (struct span){agent->token.ptr, agent->token.len})};
+    beat_sent(&agent->beat, clock_mono_ms());
+    return d;
+}
+
+static void count_fate(enum beat_fate fate) {
+    if (fate == BEAT_KEPT)
+        return;
+    metric_add(fate == BEAT_DELIVERED ? METRIC_BEATS_DELIVERED : METRIC_BEATS_SUPERSEDED, 1);
+    metric_add(METRIC_BEATS_HELD, -1);
+}
+
+void delivery_end(struct serve *s, const struct delivery *d, enum beat_answer answer,
+                  int verdict_status, const char *message) {
+    struct agents *agents = s->shared->agents;
+    struct agent *agent = agents_lock(agents, &d->id, true);
+    count_fate(beat_answered(&agent->beat, d->sequence, d->status, answer, clock_mono_ms(),
+                             (uint32_t)random_u64()));
+    if (verdict_status != 0)
+        verdict_keep(s, agent, d->token, verdict_status, message);
+    if (!turn_next(s, agent) && agent->beat.held)
+        flush_schedule(s, agent);
+    agents_unlock(agents, agent);
+}
