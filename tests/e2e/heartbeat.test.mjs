@@ -98,12 +98,12 @@ for (const workers of [1, 4]) {
             }));
 
         test('a changed status passes at once, but not within the gap', () =>
-            using({ config, heartbeat: { forward_interval: '1h', max_hold: '1h', expiry: '1h' } },
+            using({ config, heartbeat: { forward_interval: '1h', max_hold: '1h', expiry: '1h', min_forward_gap: '1s' } },
                 async (gateway, stub) => {
                     await acknowledged(beat(gateway, 1, 'online', 1));
-                    await sleep(350);
+                    await sleep(1050);
                     await acknowledged(beat(gateway, 1, 'busy', 2));
-                    await eventually('the change', async () => (await arrived(stub, 1)).length === 2, 150);
+                    await eventually('the change', async () => (await arrived(stub, 1)).length === 2, 500);
                     await acknowledged(beat(gateway, 1, 'idle', 3));
                     await acknowledged(beat(gateway, 1, 'online', 4));
                     assert.equal((await arrived(stub, 1)).length, 2);
@@ -111,7 +111,7 @@ for (const workers of [1, 4]) {
                     assert.deepEqual(await arrived(stub, 1), ['online 1', 'busy 2', 'online 4']);
                     await acknowledged(beat(gateway, 1, 'busy', 5));
                     await acknowledged(beat(gateway, 1, 'online', 6));
-                    await sleep(500);
+                    await sleep(1200);
                     assert.equal((await arrived(stub, 1)).length, 3, 'the change was taken back');
                 }));
 
