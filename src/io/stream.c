@@ -154,8 +154,13 @@ static void flush_records(struct stream *s) {
         str_release(out);
 }
 
+/* What is as large as this need not leave in one send. */
+enum { RECORDS_AT_ONCE = 1 << 20 };
+
 static void encrypt(struct stream *s, struct span bytes) {
     while (bytes.len > 0) {
+        if (s->loop->out.len >= RECORDS_AT_ONCE)
+            flush_records(s);
         size_t n = bytes.len < RECORD_MAX ? bytes.len : RECORD_MAX;
         if (SSL_write(s->ssl, bytes.ptr, (int)n) <= 0) {
             ERR_clear_error();

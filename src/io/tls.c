@@ -28,6 +28,16 @@ static int no_passphrase(char *buffer, int size, int writing, void *arg) {
     return -1;
 }
 
+/* After the last certificate of a file; anything else than its end was something broken. Clears
+ * OpenSSL's queue when it is fine. */
+static bool was_end_of_file(void) {
+    unsigned long code = ERR_peek_last_error();
+    bool end = ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE;
+    if (end)
+        ERR_clear_error();
+    return end;
+}
+
 static bool use_certificates(SSL_CTX *ctx, struct span pem, char why[TLS_WHY]) {
     BIO *bio = memory_of(pem);
     X509 *leaf = PEM_read_bio_X509_AUX(bio, NULL, no_passphrase, NULL);
@@ -41,9 +51,11 @@ static bool use_certificates(SSL_CTX *ctx, struct span pem, char why[TLS_WHY]) {
     for (X509 *next; (next = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL)) != NULL;)
         if (SSL_CTX_add0_chain_cert(ctx, next) != 1)
             X509_free(next);
-    ERR_clear_error(); /* the end of the chain reads as an error */
     BIO_free(bio);
-    return true;
+    if (was_end_of_file())
+        return true;
+    explain(why, "the certificate's chain cannot be read (PEM)");
+    return false;
 }
 
 static bool use_key(SSL_CTX *ctx, struct span pem, char why[TLS_WHY]) {
@@ -108,9 +120,8 @@ static bool trust(SSL_CTX *ctx, struct span ca_pem) {
         X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), ca);
         X509_free(ca);
     }
-    ERR_clear_error();
     BIO_free(bio);
-    return count > 0;
+    return was_end_of_file() && count > 0;
 }
 
 SSL_CTX *tls_client_new(struct span ca_pem, char why[TLS_WHY]) {
@@ -120,7 +131,7 @@ SSL_CTX *tls_client_new(struct span ca_pem, char why[TLS_WHY]) {
     SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
     if (trust(ctx, ca_pem))
         return ctx;
-    explain(why, "no certificate authority can be read (PEM)");
+    explain(why, "the certificate authorities cannot be read (PEM)");
     SSL_CTX_free(ctx);
     return NULL;
 }

@@ -93,7 +93,8 @@ test('a wrong option is 64, help and version are 0', async () => {
 
 test('a configuration that cannot be used is 78, and says why', async () => {
     const other = execFileSync('openssl', ['genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256']);
-    const { certificateFile } = testCertificate();
+    const { certificateFile, privateKeyFile } = testCertificate();
+    const BROKEN = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n';
     const tls = (more) => configText({ tls: { certificate_file: certificateFile, ...more } });
     const rows = [
         ['malformed YAML', 'listen: [unclosed', /:\d+:\d+/],
@@ -105,9 +106,13 @@ test('a configuration that cannot be used is 78, and says why', async () => {
         ['a key that is none', tls({ private_key_file: write('hello') }), /private key/],
         ['a key that does not match', tls({ private_key_file: write(other) }), /does not match/],
         ['a certificate that is none', tls({ certificate_file: write('hello'), private_key_file: write(other) }), /certificate/],
+        ['a chain with something broken in it', tls({
+            certificate_file: write(fs.readFileSync(certificateFile) + BROKEN), private_key_file: privateKeyFile }), /certificate/],
         ['no controller', configText({ upstream: {} }), /upstream\.url/],
         ['a controller by ftp', configText({ upstream: { url: 'ftp://a' } }), /ftp|http/],
         ['no secret', configText({ jwt: {} }), /jwt\.secret/],
+        ['a CA file with something broken in it', configText({ upstream: {
+            url: 'https://a', ca_file: write(fs.readFileSync(certificateFile) + BROKEN) } }), /upstream\.ca/],
         ['a CA that is none', configText({ upstream: { url: 'https://a', ca_file: write('hello') } }), /upstream\.ca|authorit/],
     ];
     await Promise.all(rows.map(async ([name, text, why]) => {

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import crypto from 'node:crypto';
 import fs from 'node:fs';
 import net from 'node:net';
+import tls from 'node:tls';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { eventually, sleep } from './support/child.mjs';
 import { startGateway } from './support/gateway.mjs';
@@ -358,6 +359,43 @@ test('a record that comes in pieces costs nothing while it is incomplete', async
     }
 });
 
+test('a request right behind the handshake is answered', async () => {
+    const { port } = secure;
+    for (const maxVersion of ['TLSv1.2', 'TLSv1.3']) {
+        const socket = tls.connect({ host: '127.0.0.1', port, ca: secure.target.ca, servername: 'localhost', maxVersion });
+        let received = '';
+        socket.on('data', (bytes) => (received += bytes));
+        socket.write(get('/__stub/echo') + get('/__stub/echo', 'Connection: close\r\n'));
+        await new Promise((resolve) => socket.on('end', resolve));
+        assert.equal(received.match(/HTTP\/1.1 200/g).length, 2, maxVersion);
+        assert.equal(socket.getProtocol(), maxVersion);
+        socket.destroy();
+    }
+});
+
+test('TLS below 1.2 is refused, http/1.1 is chosen, sessions are resumed', async () => {
+    const options = { host: '127.0.0.1', port: secure.port, ca: secure.target.ca, servername: 'localhost' };
+    const old = tls.connect({ ...options, minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'ALL@SECLEVEL=0' });
+    await assert.rejects(new Promise((resolve, reject) => old.on('error', reject).on('secureConnect', resolve)));
+    const before = await secure.metric('tls_handshakes_total', 'kind="resumed"');
+    for (const maxVersion of ['TLSv1.2', 'TLSv1.3']) {
+        const first = tls.connect({ ...options, maxVersion, ALPNProtocols: ['h2', 'http/1.1'] });
+        let session;
+        first.on('session', (given) => (session = given));
+        first.write(get('/__stub/echo'));
+        await new Promise((resolve) => first.once('data', resolve));
+        assert.equal(first.alpnProtocol, 'http/1.1');
+        await eventually('a ticket', () => session);
+        first.destroy();
+        const again = tls.connect({ ...options, maxVersion, session });
+        again.write(get('/__stub/echo'));
+        await new Promise((resolve) => again.once('data', resolve));
+        assert.ok(again.isSessionReused(), maxVersion);
+        again.destroy();
+    }
+    assert.equal((await secure.metric('tls_handshakes_total', 'kind="resumed"')) - before, 2);
+});
+
 // ---- versions, methods, expectations ----
 
 bothWays('HTTP/1.0 is answered and closed, unless it asks to be kept', async (gateway) => {
@@ -553,7 +591,7 @@ describe('deadlines', { skip: sanitized && 'no preloading here', concurrency: tr
     }
 
     function about(took, expected) {
-        assert.ok(took > expected - 1.5 && took < expected + 6, `${took} s instead of ${expected}`);
+        assert.ok(took > expected - 1.5 && took < expected + 12, `${took} s instead of ${expected}`);
     }
 
     test('a handshake has 5 s, however busy it looks', async () => {

@@ -6,12 +6,13 @@ import tls from 'node:tls';
 
 const CRLF2 = Buffer.from('\r\n\r\n');
 
+/** The first request in `bytes`, or how many bytes are needed to look again. */
 function parseRequest(bytes) {
     const end = bytes.indexOf(CRLF2);
-    if (end < 0) return undefined;
+    if (end < 0) return { enough: 0 };
     const head = bytes.toString('latin1', 0, end);
     const length = Number(/^content-length: *(\d+)/im.exec(head)?.[1] ?? 0);
-    if (bytes.length < end + 4 + length) return undefined;
+    if (bytes.length < end + 4 + length) return { enough: end + 4 + length };
     const [method, target] = head.split(' ');
     return {
         head, method, target,
@@ -44,16 +45,21 @@ export class Upstream {
     }
 
     #serve(socket, answer) {
-        let received = Buffer.alloc(0);
+        let pieces = [];
+        let bytes = 0;
+        let enough = 0; // bytes without which looking again is useless
         let count = 0;
         this.sockets.add(socket);
         socket.on('error', () => {});
         socket.on('end', () => socket.end());
         socket.on('close', () => this.sockets.delete(socket));
-        socket.on('data', (bytes) => {
+        socket.on('data', (piece) => {
             if (socket.raw) return;
-            received = Buffer.concat([received, bytes]);
-            for (let request; !socket.raw && (request = parseRequest(received)); ) {
+            pieces.push(piece);
+            if ((bytes += piece.length) < enough) return;
+            let received = Buffer.concat(pieces);
+            let request;
+            while (!socket.raw && (request = parseRequest(received)).head !== undefined) {
                 received = request.rest;
                 if (request.target === '/health') {
                     socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}');
@@ -64,6 +70,9 @@ export class Upstream {
                 if (count === 0) this.connections++;
                 answer(socket, request, count++);
             }
+            pieces = [received];
+            bytes = received.length;
+            enough = request?.enough ?? 0;
         });
     }
 
