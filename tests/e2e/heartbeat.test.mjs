@@ -86,7 +86,7 @@ for (const workers of [1, 4]) {
 
     describe(`heartbeats (${workers} workers)`, SUITE, () => {
         test('the first passes at once, then the newest of many', () =>
-            using({ config }, async (gateway, stub) => {
+            using({ config, heartbeat: { forward_interval: '4s', max_hold: '1500ms' } }, async (gateway, stub) => {
                 await acknowledged(beat(gateway, 1, 'online', 1));
                 assert.deepEqual(await arrived(stub, 1), ['online 1']);
                 for (let mark = 2; mark <= 9; mark++) await acknowledged(beat(gateway, 1, 'online', mark));
