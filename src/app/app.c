@@ -9,10 +9,10 @@
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/random.h"
+#include "io/container.h"
 #include "io/listener.h"
 
 #include <event2/event.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -46,31 +46,19 @@ struct app {
 
 /* ---- before the first thread ---- */
 
-/* What the cgroup lets us use, in whole processors; 0: no limit. (cgroup v2's cpu.max: "quota
- * period" in microseconds, or "max period".) */
-static int cgroup_processors(void) {
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
-    char line[64];
-    if (!f)
-        return 0;
-    bool read = fgets(line, sizeof line, f) != NULL;
-    (void)fclose(f);
-    char *rest;
-    long quota = read ? strtol(line, &rest, 10) : 0;
-    long period = quota > 0 ? strtol(rest, NULL, 10) : 0;
-    return period > 0 ? (int)((quota + period - 1) / period) : 0;
-}
-
 static size_t count_workers(const struct config *config) {
-    cpu_set_t set;
+    enum { WORKERS_MAX = 64 };
     if (config->workers > 0)
         return (size_t)config->workers;
-    int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    int limit = cgroup_processors();
-    if (limit > 0 && limit < count)
-        count = limit;
-    enum { WORKERS_MAX = 64 };
-    return count < 1 ? 1 : count > WORKERS_MAX ? WORKERS_MAX : (size_t)count;
+    int count = container_processors();
+    return count > WORKERS_MAX ? WORKERS_MAX : (size_t)count;
+}
+
+/* Cached connects may take a quarter of what the container may have, whatever is configured. */
+static size_t cache_memory(const struct config *config) {
+    int64_t quarter = container_memory() / 4;
+    return (size_t)(config->connect_cache.memory < quarter ? config->connect_cache.memory
+                                                           : quarter);
 }
 
 /* A connection needs a descriptor, and so may its call to the controller. */
@@ -84,6 +72,25 @@ static void raise_descriptors(const struct config *config) {
         log_warn("fewer descriptors than listen.max_connections: raise the limit of open files",
                  F_INT("descriptors", (int64_t)limit.rlim_cur),
                  F_INT("max_connections", config->listen.max_connections));
+}
+
+/* What is in force, in one line: the first thing to look at when somebody wonders. */
+static void log_policy(const struct app *app) {
+    const struct config *c = app->setup.config;
+    log_info("policy", F_INT("workers", (int64_t)app->shared.worker_count),
+             F_TEXT("tls", c->tls.enabled ? "on" : "off"),
+             F_INT("max_connections", c->listen.max_connections),
+             F_TEXT("jwt_binding", c->jwt.binding == CONFIG_BINDING_ENFORCE ? "enforce" : "report"),
+             F_TEXT("connect_cache", c->connect_cache.enabled ? "on" : "off"),
+             F_INT("connect_cache_bytes", (int64_t)cache_memory(c)),
+             F_INT("fresh_for_ms", c->connect_cache.fresh_for_ms),
+             F_INT("stale_after_ms", c->connect_cache.stale_after_ms),
+             F_INT("refresh_rate", c->connect_cache.refresh_rate),
+             F_INT("forward_interval_ms", c->heartbeat.forward_interval_ms),
+             F_INT("max_hold_ms", c->heartbeat.max_hold_ms),
+             F_INT("expiry_ms", c->heartbeat.expiry_ms),
+             F_TEXT("bulk",
+                    c->heartbeat.bulk && c->upstream.service_token.bytes ? "if offered" : "off"));
 }
 
 static void log_warnings(struct span lines) {
@@ -108,7 +115,7 @@ static void make_shared(struct app *app) {
     random_fill(hash_key, sizeof hash_key);
     shared->config = config;
     make_grant_key(config, &shared->grant_key);
-    shared->agents = agents_new((size_t)config->connect_cache.memory, MAX_AGENTS, hash_key);
+    shared->agents = agents_new(cache_memory(config), MAX_AGENTS, hash_key);
     shared->tags = must_zalloc(sizeof *shared->tags);
     shared->refusals = refusals_new(REFUSALS, REFUSAL_MS);
     shared->limits.max_connections = config->listen.max_connections;
@@ -275,6 +282,7 @@ static int serve_until_term(struct app *app, const struct demo *demo) {
     log_warnings(str_span(&app->setup.warnings));
     raise_descriptors(config);
     begin(app);
+    log_policy(app);
     bool up = open_health(app) && make_workers(app);
     if (up) {
         each_worker(app, worker_start);

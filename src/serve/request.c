@@ -1,6 +1,7 @@
 #include "serve/request.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/random.h"
@@ -178,13 +179,30 @@ void request_authenticate(struct serve *s, struct request *r) {
         metric_add(METRIC_TOKENS_CACHED, 1);
 }
 
+/* Once a minute and worker; the metric has them all. */
+static void report_foreign(struct serve *s, const struct request *r) {
+    enum { REPORT_MS = 60000 };
+    char id[AGENT_ID_HEX] = {0};
+    int64_t now_ms = clock_mono_ms();
+    if (s->reported_foreign_ms > 0 && now_ms - s->reported_foreign_ms < REPORT_MS)
+        return;
+    s->reported_foreign_ms = now_ms;
+    if (r->has_agent)
+        agent_id_text(&r->agent, id);
+    log_warn("another agent's or a user's token was let through (jwt.binding: report)",
+             F_SPAN("agent", ((struct span){id, r->has_agent ? sizeof id : 0})),
+             F_TEXT("route", r->route->pattern ? r->route->pattern : ""));
+}
+
 static enum err agent_is_this_one(struct serve *s, const struct request *r) {
     bool same = r->claims.is_agent && r->has_agent && agent_id_equal(&r->claims.agent, &r->agent);
     if (same)
         return ERR_OK;
     metric_add(METRIC_TOKENS_FOREIGN, 1);
-    bool only_reported = s->shared->config->jwt.binding == CONFIG_BINDING_REPORT;
-    return only_reported ? ERR_OK : ERR_AGENT_MISMATCH;
+    if (s->shared->config->jwt.binding != CONFIG_BINDING_REPORT)
+        return ERR_AGENT_MISMATCH;
+    report_foreign(s, r);
+    return ERR_OK;
 }
 
 /* An agent's token from before it was deleted or suspended is refused wherever it is presented. */

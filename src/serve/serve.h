@@ -51,6 +51,7 @@ struct serve {
     struct refresh *refresh;
     struct bulk *bulk;
     struct str fields, body, head; /* builders for what is being answered or asked */
+    int64_t reported_foreign_ms;   /* when a foreign token was last logged */
     bool closing;                  /* the loops have stopped: nothing new is begun */
 };
 
