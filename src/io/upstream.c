@@ -4,10 +4,10 @@
 #include "base/list.h"
 #include "base/metric.h"
 #include "base/panic.h"
+#include "base/secret.h"
 #include "io/resolve.h"
 #include "io/stream.h"
 
-#include <openssl/crypto.h>
 #include <stdlib.h>
 
 enum {
@@ -121,7 +121,7 @@ static void conn_drop(struct conn *c) {
 
 static void forget_bytes(struct call *call) {
     if (call->secret && call->bytes.ptr)
-        OPENSSL_cleanse(call->bytes.ptr, call->bytes.len);
+        secret_cleanse(call->bytes.ptr, call->bytes.len);
     str_release(&call->bytes);
 }
 

@@ -1,8 +1,8 @@
 #include "io/vault.h"
 
 #include "base/panic.h"
+#include "base/secret.h"
 
-#include <openssl/crypto.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -52,7 +52,7 @@ struct vault *vault_new(size_t slots, size_t slot_size) {
 
 void vault_free(struct vault *v) {
     if (v->memory) {
-        OPENSSL_cleanse(v->memory, v->size);
+        secret_cleanse(v->memory, v->size);
         munmap(v->memory, v->size);
     }
     free(v->unused);
@@ -72,6 +72,6 @@ void *vault_take(struct vault *v) {
 void vault_give(struct vault *v, void *slot) {
     size_t number = (size_t)((char *)slot - v->memory) / v->slot_size;
     invariant(number < v->slots && v->unused_count < v->slots);
-    OPENSSL_cleanse(slot, v->slot_size);
+    secret_cleanse(slot, v->slot_size);
     v->unused[v->unused_count++] = (uint16_t)number;
 }

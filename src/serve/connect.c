@@ -12,14 +12,13 @@
 
 #include "base/clock.h"
 #include "base/metric.h"
+#include "base/secret.h"
 #include "rules/refusals.h"
 #include "rules/tags.h"
 #include "serve/flying.h"
 #include "serve/forward.h"
 #include "serve/refresh.h"
 #include "serve/replay.h"
-
-#include <openssl/crypto.h>
 
 static bool wants_no_cache(const struct request *r) {
     struct span control = r->http->fields.known[HTTP_CACHE_CONTROL];
@@ -121,5 +120,5 @@ void connect_journey(struct serve *s, struct request *r) {
     } else {
         connect_with_secret(s, r, (struct span){secret, secret_len});
     }
-    OPENSSL_cleanse(secret, secret_len);
+    secret_cleanse(secret, secret_len);
 }

@@ -4,6 +4,7 @@
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/random.h"
+#include "base/secret.h"
 #include "rules/refusals.h"
 #include "rules/tags.h"
 #include "serve/fetch.h"
@@ -11,7 +12,6 @@
 #include "serve/replay.h"
 #include "serve/verdict.h"
 
-#include <openssl/crypto.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -93,7 +93,7 @@ static void outcome_unref(struct outcome *o) {
     grant_unref(o->grant);
     free(o->content_type);
     if (o->body)
-        OPENSSL_cleanse(o->body, o->body_len);
+        secret_cleanse(o->body, o->body_len);
     free(o->body);
     free(o);
 }

@@ -3,8 +3,8 @@
 #include "base/clock.h"
 #include "base/metric.h"
 #include "base/panic.h"
+#include "base/secret.h"
 
-#include <openssl/crypto.h>
 #include <stdlib.h>
 
 struct grant_policy replay_policy(const struct serve *s) {
@@ -58,7 +58,7 @@ bool replay_answer(struct serve *s, struct caller *c, const struct grant *g,
                       (struct span){spliced, len});
         metric_add(METRIC_BCRYPTS_AVOIDED, 1);
     }
-    OPENSSL_cleanse(opened, 2 * g->body_len + DIGITS);
+    secret_cleanse(opened, 2 * g->body_len + DIGITS);
     free(opened);
     return fine;
 }
