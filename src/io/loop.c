@@ -20,9 +20,8 @@ static void on_library_log(int severity, const char *message) {
 static struct event_base *make_base(void) {
     struct event_config *config = event_config_new();
     invariant(config);
-    /* Changes to a descriptor's interest are collected and cost one epoll_ctl per turn. Safe here:
-     * no descriptor is ever dup'ed while it is in the loop. */
-    event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
+    /* No EPOLL_USE_CHANGELIST: a request needs no epoll_ctl anyway, and the list would speak of
+     * descriptors after they were closed, when another worker may have them. */
     event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
     struct event_base *base = event_base_new_with_config(config);
     event_config_free(config);

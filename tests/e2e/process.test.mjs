@@ -284,7 +284,7 @@ test('TERM while clients come and go ends with 0 and cuts no answer', async () =
 // ---- standard output ----
 
 /** Serves and ends although nobody takes what it prints. */
-async function survives(name, stdio, start = (args) => spawn(gatewayPath, args, { cwd: root, stdio })) {
+async function survives(name, stdio, start = (args) => spawn(gatewayPath, args, { cwd: root, stdio }), look = () => {}) {
     const port = await freePort();
     const text = configText({ listen: { address: '127.0.0.1', port }, log: { level: 'debug' } });
     const child = start(['--config', write(text)]);
@@ -292,6 +292,7 @@ async function survives(name, stdio, start = (args) => spawn(gatewayPath, args, 
     const target = { host: '127.0.0.1', port, tls: true, ca: testCertificate().ca };
     try {
         await eventually(`${name}: it serves`, () => exchange(target, 'GET', '/__stub/echo').catch(() => false));
+        look(child.pid);
         for (let i = 0; i < 20; i++) {
             const start = performance.now();
             // Each change between up and down is a line.
@@ -314,7 +315,10 @@ test('a full, closed or broken standard output does not matter', async () => {
 
     const closed = (args) => spawn('sh', ['-c', 'exec "$0" "$@" >&- 2>&-', gatewayPath, ...args],
         { cwd: root, stdio: 'ignore' });
-    await survives('closed', null, closed);
+    await survives('closed', null, closed, (pid) => {
+        for (const fd of [0, 1, 2]) // no socket may take the place of what was closed
+            assert.equal(fs.readlinkSync(`/proc/${pid}/fd/${fd}`), '/dev/null');
+    });
 
     // A pipe that is full already and that nobody reads.
     const fifo = path.join(dir, 'fifo');
