@@ -18,9 +18,9 @@ struct flight {
     int follower_count;
 };
 
-/* The flight of this proof that took off when the agent had last been forgotten at `purged`, or
- * later; or NULL. (An older one may bring an answer that is no longer true: its own passengers
- * asked before, those who come now shall not hear it.) */
+/* The flight of this proof that took off at the purge sequence `purged` or later; or NULL. (An
+ * older one may bring an answer that is no longer true: its own passengers asked before, those who
+ * come now shall not hear it.) */
 struct flight *flight_find(struct list *flights, const uint8_t proof[GRANT_PROOF], uint64_t purged);
 struct flight *flight_start(struct list *flights, const uint8_t proof[GRANT_PROOF],
                             uint64_t purges_seen);

@@ -33,9 +33,11 @@ struct tag_set {
 
 struct tags {
     _Atomic uint64_t written[TAGS_SLOTS]; /* the sequence of the last write */
+    _Atomic uint64_t latest;              /* of them all */
 };
 
-/* `name` is compared by its bytes; empty for kinds that have none. */
+/* `name` is compared without regard to case, as the controller's database does with ids; empty for
+ * kinds that have none. */
 struct tag tag_of(enum tag_kind kind, struct span name);
 /* Beyond TAGS_PER_ANSWER nothing is added: there are only so many kinds. */
 void tag_set_add(struct tag_set *set, struct tag tag);
@@ -44,3 +46,5 @@ void tag_set_add(struct tag_set *set, struct tag tag);
 void tags_write(struct tags *tags, struct tag tag, uint64_t sequence);
 /* Was anything in the set written after `sequence`? */
 bool tags_written_since(const struct tags *tags, const struct tag_set *set, uint64_t sequence);
+/* The sequence of the last write on anything. */
+uint64_t tags_latest(const struct tags *tags);

@@ -56,7 +56,7 @@ static struct boarding board(struct serve *s, struct agent *agent, struct reques
     struct plan_facts facts = facts_of(s, agent, r, pass);
     /* To follow a flight that is in the air costs the controller nothing. */
     bool may_ask =
-        !plan_needs_place(&facts) || flying_is_asked(agent, pass) || refresh_take_place(s);
+        !plan_needs_place(&facts) || flying_is_asked(s, agent, pass) || refresh_take_place(s);
     struct plan plan = plan_connect(&facts, may_ask);
     if (plan.refresh)
         refresh_want(s->refresh, agent, pass, r->body);

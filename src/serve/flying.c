@@ -275,11 +275,13 @@ static void learn_grant(struct passenger *leader, struct agent *agent, struct gr
     agent->owed = false;
 }
 
-/* Returns whether the grant was stored. What was written meanwhile is truer than this answer. */
+/* Returns whether the grant was stored. What was written meanwhile is truer than this answer, and
+ * so is what a later flight has brought. */
 static bool learn(struct passenger *leader, struct agent *agent, const struct fetched *f,
                   struct grant *grant, const struct tag_set *tags) {
     char message[256];
-    if (agent->purged > leader->flight->purges_seen)
+    uint64_t seen = leader->flight->purges_seen;
+    if (agent->purged > seen || (agent->grant && agent->learnt > seen))
         return false;
     if (grant)
         learn_grant(leader, agent, grant, tags);
@@ -366,8 +368,16 @@ static const struct exchange_watcher leader_watcher = {on_leader_gone, NULL, NUL
 
 /* ---- boarding ---- */
 
-bool flying_is_asked(struct agent *agent, const struct grant_pass *pass) {
-    return flight_find(&agent->flights, pass->proof, agent->purged) != NULL;
+/* The flight that one who asks now may join: it took off after every write that may concern him. */
+static struct flight *find_flight(struct serve *s, struct agent *agent,
+                                  const struct grant_pass *pass) {
+    uint64_t written = tags_latest(s->shared->tags);
+    return flight_find(&agent->flights, pass->proof,
+                       written > agent->purged ? written : agent->purged);
+}
+
+bool flying_is_asked(struct serve *s, struct agent *agent, const struct grant_pass *pass) {
+    return find_flight(s, agent, pass) != NULL;
 }
 
 static struct passenger *passenger_new(struct serve *s, const struct request *r,
@@ -407,7 +417,7 @@ static struct passenger *join_flight(struct serve *s, struct flight *flight,
 
 struct passenger *flying_board(struct serve *s, struct agent *agent, const struct request *r,
                                const struct flying_ticket *ticket) {
-    struct flight *flight = flight_find(&agent->flights, ticket->pass->proof, agent->purged);
+    struct flight *flight = find_flight(s, agent, ticket->pass);
     if (!flight)
         return start_flight(s, agent, r, ticket);
     return r ? join_flight(s, flight, r, ticket) : NULL;

@@ -26,7 +26,7 @@ struct flying_ticket {
 struct passenger *flying_board(struct serve *s, struct agent *agent, const struct request *r,
                                const struct flying_ticket *ticket);
 /* Is a flight for this proof in the air that may be joined? Under the agent's lock. */
-bool flying_is_asked(struct agent *agent, const struct grant_pass *pass);
+bool flying_is_asked(struct serve *s, struct agent *agent, const struct grant_pass *pass);
 
 /* Once the agent is unlocked. */
 void flying_depart(struct passenger *p, const struct request *r);

@@ -6,16 +6,17 @@
 
 /* ---- what is written ---- */
 
-/* The organization whose configuration this is: the header moves a request there (for those who
- * may; others are refused, and then nothing happened), else the token's. */
-static struct tag organization_of(struct serve *s, struct request *r) {
+/* The organizations whose configuration this may be: the header's, to which it moves the request of
+ * those who may, and the token's. */
+static void add_organizations(struct serve *s, struct request *r, struct tag_set *tags) {
     struct span named = http_field(&r->http->fields, SPAN("x-organization-id"));
-    if (named.len > 0)
-        return tag_of(TAG_ORGANIZATION, named);
     request_authenticate(s, r);
+    if (named.len > 0)
+        tag_set_add(tags, tag_of(TAG_ORGANIZATION, named));
     if (r->verified && r->claims.org[0] != '\0')
-        return tag_of(TAG_ORGANIZATION, span_of(r->claims.org));
-    return tag_of(TAG_EVERYTHING, SPAN(""));
+        tag_set_add(tags, tag_of(TAG_ORGANIZATION, span_of(r->claims.org)));
+    if (tags->count == 0)
+        tag_set_add(tags, tag_of(TAG_EVERYTHING, SPAN("")));
 }
 
 struct written purge_plan(struct serve *s, struct request *r) {
@@ -25,16 +26,16 @@ struct written purge_plan(struct serve *s, struct request *r) {
         w.status = payload_read_agent_status(r->body);
         break;
     case EFFECT_INSTRUCTION:
-        w.tag = tag_of(TAG_INSTRUCTION, r->params[0]);
+        tag_set_add(&w.tags, tag_of(TAG_INSTRUCTION, r->params[0]));
         break;
     case EFFECT_DEPLOYMENT:
-        w.tag = tag_of(TAG_DEPLOYMENT, r->params[0]);
+        tag_set_add(&w.tags, tag_of(TAG_DEPLOYMENT, r->params[0]));
         break;
     case EFFECT_MODELS:
-        w.tag = tag_of(TAG_MANAGED, SPAN(""));
+        tag_set_add(&w.tags, tag_of(TAG_MANAGED, SPAN("")));
         break;
     case EFFECT_CONFIGURATION:
-        w.tag = organization_of(s, r);
+        add_organizations(s, r, &w.tags);
         break;
     default:
         break;
@@ -88,6 +89,12 @@ static void let_in(struct serve *s, const struct written *w) {
     agents_unlock(s->shared->agents, agent);
 }
 
+static void make_stale(struct serve *s, const struct written *w) {
+    uint64_t sequence = agents_count_purge(s->shared->agents);
+    for (size_t i = 0; i < w->tags.count; i++)
+        tags_write(s->shared->tags, w->tags.at[i], sequence);
+}
+
 void purge_after(struct serve *s, const struct written *w, enum ending ending, struct span date) {
     switch (w->effect) {
     case EFFECT_NONE:
@@ -104,6 +111,6 @@ void purge_after(struct serve *s, const struct written *w, enum ending ending, s
         return;
     default:
         if (ending != ENDED_BADLY)
-            tags_write(s->shared->tags, w->tag, agents_count_purge(s->shared->agents));
+            make_stale(s, w);
     }
 }

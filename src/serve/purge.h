@@ -20,7 +20,7 @@ struct request;
 struct written {
     enum effect effect;
     struct agent_id agent; /* effects on agents */
-    struct tag tag;        /* effects on what others depend on */
+    struct tag_set tags;   /* effects on what others depend on */
     enum payload_agent_status status;
 };
 

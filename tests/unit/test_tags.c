@@ -41,3 +41,20 @@ Test(tags, a_set_holds_so_many_and_no_more) {
         tag_set_add(&set, (struct tag){(uint16_t)i});
     cr_assert_eq(set.count, TAGS_PER_ANSWER);
 }
+
+Test(tags, a_name_is_the_same_in_any_case) {
+    struct tag lower = tag_of(TAG_INSTRUCTION, SPAN("6b000000000000000000000a"));
+    struct tag upper = tag_of(TAG_INSTRUCTION, SPAN("6B000000000000000000000A"));
+    struct tag other = tag_of(TAG_INSTRUCTION, SPAN("6b000000000000000000000b"));
+    cr_assert_eq(lower.slot, upper.slot);
+    cr_assert_neq(lower.slot, other.slot);
+}
+
+Test(tags, the_latest_write_is_known_whatever_it_was_on) {
+    struct tags *tags = must_zalloc(sizeof *tags);
+    cr_assert_eq(tags_latest(tags), 0);
+    tags_write(tags, tag_of(TAG_INSTRUCTION, SPAN("a")), 9);
+    tags_write(tags, tag_of(TAG_MANAGED, SPAN("")), 4);
+    cr_assert_eq(tags_latest(tags), 9);
+    free(tags);
+}
