@@ -48,7 +48,8 @@ static bool is_absence(int status) {
 
 void serve_heard(struct serve *s, enum err error, int status) {
     struct shared *shared = s->shared;
-    if (error == ERR_CANCELLED)
+    /* Our own doing says nothing about the controller. */
+    if (error == ERR_CANCELLED || error == ERR_OVERLOADED)
         return;
     bool fine = error == ERR_OK && !is_absence(status);
     enum controller before = serve_controller(shared);
