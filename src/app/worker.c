@@ -151,6 +151,7 @@ void worker_close(struct worker *w) {
     timer_stop(&w->probe);
     server_free(w->serve.server);
     upstream_free(w->serve.upstream);
+    bulk_close(w->serve.bulk);
 }
 
 void worker_free(struct worker *w) {

@@ -158,8 +158,12 @@ void agents_set_grant(struct agents *table, struct agent *agent, struct grant *g
     note_grant(s, agent);
 }
 
+static bool is_revoked(const struct revocation *r) {
+    return r->why != REVOKED_NOT || r->regenerated_s > 0;
+}
+
 static void set_revocation(struct agents *table, struct agent *agent, struct revocation revoked) {
-    int change = (revoked.why != REVOKED_NOT) - (agent->revoked.why != REVOKED_NOT);
+    int change = is_revoked(&revoked) - is_revoked(&agent->revoked);
     agent->revoked = revoked;
     atomic_fetch_add(&table->revoked, change);
 }
@@ -186,7 +190,7 @@ static bool is_droppable(const struct agent *a) {
 
 static bool knows_nothing(const struct agent *a) {
     return !a->grant && !a->verdict && a->beat.sequence == 0 && !a->refreshing &&
-           a->revoked.why == REVOKED_NOT && is_droppable(a);
+           !is_revoked(&a->revoked) && is_droppable(a);
 }
 
 /* Entries that somebody waits for are passed over, and to the front: the next look finds others. */
@@ -232,21 +236,36 @@ void agents_purge(struct agents *table, struct agent *agent) {
 void agents_revoke(struct agents *table, struct agent *agent, enum revoked why, int64_t cutoff_s,
                    int64_t now_ms) {
     enum { TOKENS_LIVE_MS = 25 * 3600 * 1000 /* 24 h, and an hour for clocks that differ */ };
-    set_revocation(table, agent, (struct revocation){why, cutoff_s, now_ms + TOKENS_LIVE_MS});
+    struct revocation revoked = agent->revoked;
+    if (why == REVOKED_REGENERATED) {
+        /* An agent that takes its new secret may connect within the same second. */
+        revoked.regenerated_s = cutoff_s - 1;
+    } else {
+        revoked.why = why;
+        revoked.cutoff_s = cutoff_s;
+    }
+    revoked.until_ms = now_ms + TOKENS_LIVE_MS;
+    set_revocation(table, agent, revoked);
 }
 
 void agents_readmit(struct agents *table, struct agent *agent) {
-    if (agent->revoked.why == REVOKED_DELETED || agent->revoked.why == REVOKED_SUSPENDED)
-        set_revocation(table, agent, (struct revocation){0});
+    struct revocation revoked = agent->revoked;
+    revoked.why = REVOKED_NOT;
+    set_revocation(table, agent, revoked);
 }
 
 bool agents_any_revoked(const struct agents *table) {
     return atomic_load_explicit(&table->revoked, memory_order_relaxed) > 0;
 }
 
-enum revoked agents_revoked(const struct agent *agent, int64_t issued_s, int64_t now_ms) {
+enum revoked agents_revoked(struct agents *table, struct agent *agent, int64_t issued_s,
+                            int64_t now_ms) {
     const struct revocation *r = &agent->revoked;
-    return issued_s <= r->cutoff_s && now_ms < r->until_ms ? r->why : REVOKED_NOT;
+    if (is_revoked(r) && now_ms >= r->until_ms)
+        set_revocation(table, agent, (struct revocation){0});
+    if (r->why != REVOKED_NOT && issued_s <= r->cutoff_s)
+        return r->why;
+    return r->regenerated_s > 0 && issued_s <= r->regenerated_s ? REVOKED_REGENERATED : REVOKED_NOT;
 }
 
 void agents_each_owned(struct agents *table, size_t worker, size_t workers,

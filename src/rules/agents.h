@@ -32,10 +32,12 @@ struct verdict {
 /* Why tokens given out until some second are refused. */
 enum revoked { REVOKED_NOT, REVOKED_DELETED, REVOKED_SUSPENDED, REVOKED_REGENERATED };
 
+/* Tokens with iat up to a second of the controller's clock. */
 struct revocation {
-    enum revoked why;
-    int64_t cutoff_s; /* tokens with iat up to this second, by the controller's clock */
-    int64_t until_ms; /* monotonic; by then all of them have expired */
+    enum revoked why;      /* deleted or suspended: lifted when the agent is let in again */
+    int64_t cutoff_s;      /* of that */
+    int64_t regenerated_s; /* 0: not; never lifted */
+    int64_t until_ms;      /* monotonic; by then all of them have expired */
 };
 
 struct agent {
@@ -95,8 +97,10 @@ void agents_revoke(struct agents *table, struct agent *agent, enum revoked why, 
 void agents_readmit(struct agents *table, struct agent *agent);
 /* Is any agent revoked? Cheap: asked for each request. */
 bool agents_any_revoked(const struct agents *table);
-/* Why a token of this agent given out at `issued_s` is refused. Under its lock. */
-enum revoked agents_revoked(const struct agent *agent, int64_t issued_s, int64_t now_ms);
+/* Why a token of this agent given out at `issued_s` is refused. Forgets a revocation that is over.
+ * Under its lock. */
+enum revoked agents_revoked(struct agents *table, struct agent *agent, int64_t issued_s,
+                            int64_t now_ms);
 
 /* Calls `visit` for each agent that `worker` of `workers` looks after, under its lock. */
 void agents_each_owned(struct agents *table, size_t worker, size_t workers,

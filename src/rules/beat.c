@@ -84,6 +84,10 @@ void beat_drop(struct beat_state *s) {
     s->held = false;
 }
 
+void beat_put_off(struct beat_state *s, int64_t until_ms) {
+    s->retry_ms = later(s->retry_ms, until_ms);
+}
+
 void beat_hurry(struct beat_state *s) {
     s->failures = 0;
     s->retry_ms = 0;

@@ -67,6 +67,9 @@ bool beat_is_expired(const struct beat_state *s, const struct beat_policy *polic
 /* The held beat is held no more, and nobody sends it. */
 void beat_drop(struct beat_state *s);
 
+/* There is no way for the held beat just now: look again then. */
+void beat_put_off(struct beat_state *s, int64_t until_ms);
+
 /* The process ends: no backoff any more. */
 void beat_hurry(struct beat_state *s);
 

@@ -2,17 +2,29 @@
 
 #define VIA "1.1 aiwm-gateway"
 
+static bool is_word(char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '.' ||
+           c == '_' || c == '-';
+}
+
 bool headers_correlation_ok(struct span id) {
     if (id.len == 0 || id.len > HEADERS_CORRELATION_MAX)
         return false;
     for (size_t i = 0; i < id.len; i++) {
-        char c = id.ptr[i];
-        bool fine = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-                    c == '.' || c == '_' || c == '-';
-        if (!fine)
+        if (!is_word(id.ptr[i]))
             return false;
     }
     return true;
+}
+
+bool headers_is_token68(struct span token) {
+    size_t i = 0;
+    while (i < token.len &&
+           (is_word(token.ptr[i]) || (token.ptr[i] && strchr("~+/", token.ptr[i]))))
+        i++;
+    while (i > 0 && i < token.len && token.ptr[i] == '=')
+        i++;
+    return token.len > 0 && i == token.len;
 }
 
 /* Meant for the next hop only, both ways (RFC 9110 section 7.6.1, and what proxies add to it). */

@@ -9,6 +9,9 @@ enum { HEADERS_CORRELATION_MAX = 128 };
 /* A correlation id we accept from outside: [A-Za-z0-9._-]{1,128}. */
 bool headers_correlation_ok(struct span id);
 
+/* What a bearer token is made of (RFC 7235 section 2.1, token68). */
+bool headers_is_token68(struct span token);
+
 struct headers_hop {
     struct span method;
     struct span path;          /* as it goes to the controller */

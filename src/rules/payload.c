@@ -274,13 +274,18 @@ bool payload_is_verdict(int status, struct span body, char message[256]) {
     return is_verdict;
 }
 
+/* As the controller reads it: of a name that stands twice the last one counts. */
 enum payload_agent_status payload_read_agent_status(struct span body) {
-    struct json_members members;
-    struct span status;
-    if (!json_scan_object(body, &members) ||
-        !json_member_string(json_member_find(&members, SPAN("status")), &status))
-        return PAYLOAD_STATUS_UNSAID;
-    return span_equal(status, SPAN("suspended")) ? PAYLOAD_SUSPENDED : PAYLOAD_NOT_SUSPENDED;
+    struct json_fault fault;
+    enum payload_agent_status said = PAYLOAD_STATUS_UNSAID;
+    if (!json_scan_text(body, &fault))
+        return said;
+    json_t *root = json_loadb(body.ptr, body.len, JSON_ALLOW_NUL, NULL);
+    const char *status = json_string_value(property(root, "status"));
+    if (status)
+        said = strcmp(status, "suspended") == 0 ? PAYLOAD_SUSPENDED : PAYLOAD_NOT_SUSPENDED;
+    json_decref(root);
+    return said;
 }
 
 /* ---- in bulk ---- */

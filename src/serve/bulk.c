@@ -18,7 +18,9 @@ enum {
     BYTES_MAX = 262144, /* likewise, 256 KiB */
     ITEM_MAX = 9216,    /* a held body has at most 8 KiB */
     ANSWER_MAX = 262144,
-    CALL_MS = 30000, /* for 500 beats; a beat alone has 10 s */
+    CALL_MS = 10000,
+    DRAIN_CALL_MS = 5000,
+    PROBE_CALL_MS = 5000, /* for 500 beats; a beat alone has 10 s */
     PROBE_MS = 600000,
     PROBE_AGAIN_MS = 10000, /* after an answer that says neither yes nor no */
 };
@@ -66,23 +68,32 @@ static void spell_head(struct serve *s, size_t body_len) {
     str_addf(head, "\r\nVia: 1.1 aiwm-gateway\r\nContent-Length: %zu\r\n\r\n", body_len);
 }
 
-static void post(struct bulk *b, struct span body,
+static void post(struct bulk *b, struct span body, int64_t timeout_ms,
                  void (*done)(void *arg, const struct fetched *result)) {
     spell_head(b->serve, body.len);
     struct call_request call = {.head = str_span(&b->serve->head),
                                 .body = body,
                                 .repeatable = true, /* the contract makes it idempotent */
                                 .secret = true,
-                                .timeout_ms = CALL_MS};
+                                .timeout_ms = timeout_ms};
     fetch_start(b->serve, &call, ANSWER_MAX, done, b);
 }
 
 /* ---- is the route there? ---- */
 
-static enum bulk_state state_of(const struct fetched *r) {
+static void no_item(void *arg, size_t at, struct span agent, int status, const char *message) {
+    (void)arg;
+    (void)at;
+    (void)agent;
+    (void)status;
+    (void)message;
+}
+
+/* Any 200 will not do: a page for people answers everything. */
+static enum bulk_state state_of(const struct fetched *r, bool is_contract) {
     if (r->error != ERR_OK || r->status == 413 || r->status == 429 || r->status >= 500)
         return BULK_UNKNOWN;
-    return r->status == 200 ? BULK_ON : BULK_OFF;
+    return r->status == 200 && is_contract ? BULK_ON : BULK_OFF;
 }
 
 static void log_change(const struct fetched *r, enum bulk_state state) {
@@ -98,8 +109,7 @@ static void log_change(const struct fetched *r, enum bulk_state state) {
                  F_INT("status", r->status));
 }
 
-static void note_state(struct bulk *b, const struct fetched *r) {
-    enum bulk_state state = state_of(r);
+static void set_state(struct bulk *b, const struct fetched *r, enum bulk_state state) {
     if (state == BULK_UNKNOWN)
         return;
     int before = atomic_exchange(&b->serve->shared->bulk_state, (int)state);
@@ -107,14 +117,21 @@ static void note_state(struct bulk *b, const struct fetched *r) {
         log_change(r, state);
 }
 
+static bool is_draining(const struct serve *s) {
+    return atomic_load(&s->shared->draining);
+}
+
 static void on_probed(void *arg, const struct fetched *result) {
     struct bulk *b = arg;
-    note_state(b, result);
-    timer_start(&b->probe, state_of(result) == BULK_UNKNOWN ? PROBE_AGAIN_MS : PROBE_MS);
+    bool is_contract = payload_read_bulk_results(result->body, 0, no_item, NULL);
+    enum bulk_state state = state_of(result, is_contract);
+    set_state(b, result, state);
+    if (!is_draining(b->serve))
+        timer_start(&b->probe, state == BULK_UNKNOWN ? PROBE_AGAIN_MS : PROBE_MS);
 }
 
 static void on_probe_time(void *arg) {
-    post(arg, SPAN(OPENING CLOSING), on_probed);
+    post(arg, SPAN(OPENING CLOSING), PROBE_CALL_MS, on_probed);
 }
 
 /* ---- the answer ---- */
@@ -126,16 +143,18 @@ static void settle_item(void *arg, size_t at, struct span agent, int status, con
     bool is_verdict = status == 401 || status == 403 || status == 404;
     enum beat_answer answer = BEAT_FAILED;
     if (agent_id_parse(agent, &id) && agent_id_equal(&id, &d->id))
-        answer = is_verdict ? BEAT_REFUSED : status < 500 ? BEAT_TAKEN : BEAT_FAILED;
+        answer = is_verdict                           ? BEAT_REFUSED
+                 : status / 100 == 2 || status == 400 ? BEAT_TAKEN
+                                                      : BEAT_FAILED;
     char copy[256] = {0};
     for (size_t i = 0; i + 1 < sizeof copy && message[i]; i++)
         copy[i] = message[i];
     delivery_end(b->serve, d, answer, answer == BEAT_REFUSED ? status : 0, copy);
 }
 
-static void fail_all(struct bulk *b) {
-    for (size_t i = 0; i < b->under_way->count; i++)
-        delivery_end(b->serve, &b->under_way->item[i], BEAT_FAILED, 0, "");
+static void fail_all(struct bulk *b, const struct batch *batch) {
+    for (size_t i = 0; i < batch->count; i++)
+        delivery_end(b->serve, &batch->item[i], BEAT_FAILED, 0, "");
 }
 
 static struct batch *batch_new(void) {
@@ -153,20 +172,36 @@ static void batch_free(struct batch *batch) {
 
 static void send_filled(struct bulk *b);
 
+/* Smaller batches, until one beat alone is too large: then this is not the way. */
+static void shrink(struct bulk *b, const struct fetched *r) {
+    if (b->items_max > 1)
+        b->items_max /= 2;
+    else
+        set_state(b, r, BULK_OFF);
+}
+
+static void note_failure(struct bulk *b, const struct fetched *r) {
+    if (r->error == ERR_OK && r->status == 413)
+        shrink(b, r);
+    else
+        set_state(b, r, state_of(r, false));
+}
+
 static void on_answered(void *arg, const struct fetched *r) {
     struct bulk *b = arg;
-    struct batch *batch = b->under_way;
     bool settled = r->error == ERR_OK && r->status == 200 &&
-                   payload_read_bulk_results(r->body, batch->count, settle_item, b);
+                   payload_read_bulk_results(r->body, b->under_way->count, settle_item, b);
+    if (settled && b->items_max < ITEMS_MAX)
+        b->items_max = 2 * b->items_max < ITEMS_MAX ? 2 * b->items_max : ITEMS_MAX;
     if (!settled) {
-        note_state(b, r);
-        if (r->status == 413 && b->items_max > 1)
-            b->items_max /= 2;
-        fail_all(b);
+        note_failure(b, r);
+        fail_all(b, b->under_way);
     }
+    batch_free(b->under_way);
     b->under_way = NULL;
-    batch_free(batch);
-    if (b->filling->count > 0 && !timer_pending(&b->linger))
+    if (b->serve->closing)
+        return;
+    if (!timer_pending(&b->linger))
         send_filled(b);
     flush_wake(b->serve->flush);
 }
@@ -180,7 +215,9 @@ static void send_filled(struct bulk *b) {
     b->filling = batch_new();
     STR_ADD(&b->under_way->text, CLOSING);
     metric_add(METRIC_BULK_REQUESTS, 1);
-    post(b, str_span(&b->under_way->text), on_answered);
+    int64_t timeout_ms = is_draining(b->serve) ? DRAIN_CALL_MS : CALL_MS;
+    post(b, str_span(&b->under_way->text), timeout_ms, on_answered);
+    flush_wake(b->serve->flush); /* the next batch has room */
 }
 
 static void on_linger_over(void *arg) {
@@ -188,7 +225,7 @@ static void on_linger_over(void *arg) {
 }
 
 static int64_t linger_ms(const struct serve *s) {
-    return atomic_load(&s->shared->draining) ? 0 : s->shared->config->heartbeat.bulk_linger_ms;
+    return is_draining(s) ? 0 : s->shared->config->heartbeat.bulk_linger_ms;
 }
 
 bool bulk_take(struct bulk *b, struct agent *agent) {
@@ -203,6 +240,7 @@ bool bulk_take(struct bulk *b, struct agent *agent) {
     if (!payload_add_bulk_beat(&batch->text, &agent->id, agent->beat.status,
                                (struct span){agent->body.ptr, agent->body.len}, at)) {
         batch->text.len = before;
+        batch->text.overflow = false;
         return false;
     }
     batch->item[batch->count++] = delivery_begin(b->serve, agent);
@@ -213,7 +251,13 @@ bool bulk_take(struct bulk *b, struct agent *agent) {
     return true;
 }
 
+void bulk_close(struct bulk *b) {
+    fail_all(b, b->filling);
+    b->filling->count = 0;
+}
+
 void bulk_drain(struct bulk *b) {
+    timer_stop(&b->probe);
     if (b->filling->count > 0)
         timer_start(&b->linger, 0);
 }

@@ -23,5 +23,7 @@ bool bulk_has_room(const struct bulk *b);
 /* Takes the agent's held beat along. Under its lock, as delivery_begin. False: it does not fit, or
  * cannot be spelled as an item; nothing was taken. */
 bool bulk_take(struct bulk *b, struct agent *agent);
+/* The loops have stopped: what was not sent is held again. */
+void bulk_close(struct bulk *b);
 /* TERM: nobody waits for others any more. */
 void bulk_drain(struct bulk *b);

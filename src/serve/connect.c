@@ -63,7 +63,10 @@ static struct boarding board(struct serve *s, struct agent *agent, struct reques
     if (!plan.ask)
         return (struct boarding){.grant = grant_ref(agent->grant)};
     struct flying_ticket ticket = {pass, reason_of(&facts), plan.patience_ms};
-    return (struct boarding){.passenger = flying_board(s, agent, r, &ticket)};
+    struct boarding b = {.passenger = flying_board(s, agent, r, &ticket)};
+    if (!b.passenger && plan.patience_ms > 0) /* the flight is full */
+        b.grant = grant_ref(agent->grant);
+    return b;
 }
 
 static void answer_hit(struct serve *s, struct request *r, const struct grant *grant,

@@ -1,6 +1,7 @@
 #include "serve/fetch.h"
 
 #include "base/panic.h"
+#include "base/secret.h"
 
 #include <stdlib.h>
 
@@ -18,6 +19,7 @@ struct fetch {
 
 static void fetch_free(struct fetch *f) {
     str_release(&f->content_type);
+    secret_cleanse(f->body.ptr, f->body.len); /* it may hold a token */
     str_release(&f->body);
     free(f);
 }

@@ -246,6 +246,13 @@ static void drop_expired(struct agent *agent) {
     metric_add(METRIC_BEATS_HELD, -1);
 }
 
+/* It fits neither way now. Not at once again: an appointment that is due would be kept for ever. */
+static void look_again(struct serve *s, struct agent *agent, int64_t now) {
+    enum { LOOK_AGAIN_MS = 50 };
+    beat_put_off(&agent->beat, now + LOOK_AGAIN_MS);
+    flush_schedule(s, agent);
+}
+
 /* Under the agent's lock. */
 static void keep_appointment(struct flush *f, struct agent *agent) {
     struct serve *s = f->serve;
@@ -256,8 +263,10 @@ static void keep_appointment(struct flush *f, struct agent *agent) {
     bool in_bulk = bulk_is_on(s);
     if (!in_bulk && beat_is_expired(&agent->beat, &policy, now))
         drop_expired(agent);
-    else if (due_ms(s, agent) > now || !flush_send(f, agent))
+    else if (due_ms(s, agent) > now)
         flush_schedule(s, agent);
+    else if (!flush_send(f, agent))
+        look_again(s, agent, now);
 }
 
 static void on_alarm(void *arg) {

@@ -16,8 +16,9 @@
 #include <stdlib.h>
 
 enum {
-    FOLLOW_MAX_MS = 8000, /* the documented client gives up at 10 s */
-    ANSWER_MAX = 4 << 20, /* larger than what is kept: it is passed on all the same */
+    REFRESH_CALL_MS = 10000, /* nobody waits, but the secret does */
+    FOLLOW_MAX_MS = 8000,    /* the documented client gives up at 10 s */
+    ANSWER_MAX = 4 << 20,    /* larger than what is kept: it is passed on all the same */
 };
 
 /* How a flight ended, the same for all aboard; shared by reference count. */
@@ -258,7 +259,7 @@ static void learn_refusal(struct passenger *leader, struct agent *agent, const s
     struct shared *shared = leader->serve->shared;
     bool opened = agent->grant && grant_proof_equal(agent->grant->proof, leader->pass.proof);
     if (opened || is_about_agent(f->status, message))
-        agents_set_grant(shared->agents, agent, NULL);
+        agents_purge(shared->agents, agent); /* flights that took off earlier bring nothing now */
     if (f->status == 401 && strcmp(message, "Agent is suspended") == 0)
         agents_revoke(shared->agents, agent, REVOKED_SUSPENDED, purge_answered_s(f->date),
                       clock_mono_ms());
@@ -425,9 +426,13 @@ struct passenger *flying_board(struct serve *s, struct agent *agent, const struc
 
 /* ---- departure ---- */
 
-static void start_fetch(struct passenger *p, struct span body) {
-    struct call_request call = {
-        .head = str_span(&p->serve->head), .body = body, .repeatable = true, .secret = true};
+/* `timeout_ms` 0: the controller's usual time. */
+static void start_fetch(struct passenger *p, struct span body, int64_t timeout_ms) {
+    struct call_request call = {.head = str_span(&p->serve->head),
+                                .body = body,
+                                .repeatable = true,
+                                .secret = true,
+                                .timeout_ms = timeout_ms};
     p->fetch = fetch_start(p->serve, &call, ANSWER_MAX, on_fetched, p);
 }
 
@@ -436,7 +441,7 @@ static void depart_leader(struct passenger *p, const struct request *r) {
     if (p->first_patience_ms > 0)
         timer_start(&p->patience, p->first_patience_ms);
     request_spell_upstream(p->serve, r);
-    start_fetch(p, r->body);
+    start_fetch(p, r->body, 0);
 }
 
 static void depart_follower(struct passenger *p, const struct request *r) {
@@ -465,5 +470,5 @@ void flying_depart_refresh(struct passenger *p, struct span body) {
              "Via: 1.1 aiwm-gateway\r\nContent-Length: %zu\r\n\r\n",
              AGENT_ID_HEX, id, p->serve->shared->upstream_authority, RANDOM_UUID, correlation,
              body.len);
-    start_fetch(p, body);
+    start_fetch(p, body, REFRESH_CALL_MS);
 }

@@ -197,6 +197,7 @@ void forward_authorized(struct serve *s, struct request *r) {
                                 .body = r->body,
                                 .head_only = r->http->method == HTTP_HEAD,
                                 .repeatable = is_repeatable(r),
+                                .secret = r->route->counted == ROUTE_CONNECT,
                                 /* A write goes on without its client; a tunnel could not. */
                                 .upgrade = request_upgrades(r) && !purge_matters(&f->written)};
     f->call = upstream_call(s->upstream, &call, &call_events, f);

@@ -8,19 +8,26 @@
 
 /* The organizations whose configuration this may be: the header's, to which it moves the request of
  * those who may, and the token's. */
-static void add_organizations(struct serve *s, struct request *r, struct tag_set *tags) {
+static void add_organizations(const struct request *r, struct tag_set *tags) {
     struct span named = http_field(&r->http->fields, SPAN("x-organization-id"));
-    request_authenticate(s, r);
     if (named.len > 0)
         tag_set_add(tags, tag_of(TAG_ORGANIZATION, named));
     if (r->verified && r->claims.org[0] != '\0')
         tag_set_add(tags, tag_of(TAG_ORGANIZATION, span_of(r->claims.org)));
     if (tags->count == 0)
         tag_set_add(tags, tag_of(TAG_EVERYTHING, SPAN("")));
+    /* Answers whose organization we could not read. */
+    tag_set_add(tags, tag_of(TAG_ORGANIZATION, SPAN("")));
 }
 
 struct written purge_plan(struct serve *s, struct request *r) {
-    struct written w = {.effect = r->route->effect, .agent = r->agent};
+    struct written w = {.effect = r->route->effect,
+                        .agent = r->agent,
+                        .purges_seen = agents_purges(s->shared->agents)};
+    if (purge_matters(&w)) {
+        request_authenticate(s, r);
+        w.verified = r->verified;
+    }
     switch (w.effect) {
     case EFFECT_AGENT_WRITTEN:
         w.status = payload_read_agent_status(r->body);
@@ -35,7 +42,7 @@ struct written purge_plan(struct serve *s, struct request *r) {
         tag_set_add(&w.tags, tag_of(TAG_MANAGED, SPAN("")));
         break;
     case EFFECT_CONFIGURATION:
-        add_organizations(s, r, &w.tags);
+        add_organizations(r, &w.tags);
         break;
     default:
         break;
@@ -84,8 +91,11 @@ static void let_in(struct serve *s, const struct written *w) {
     struct agent *agent = agents_lock(s->shared->agents, &w->agent, false);
     if (!agent)
         return;
-    verdict_lift(agent);
-    agents_readmit(s->shared->agents, agent);
+    bool still_true = agent->purged <= w->purges_seen;
+    if (still_true)
+        verdict_lift(agent);
+    if (still_true)
+        agents_readmit(s->shared->agents, agent);
     agents_unlock(s->shared->agents, agent);
 }
 
@@ -95,7 +105,14 @@ static void make_stale(struct serve *s, const struct written *w) {
         tags_write(s->shared->tags, w->tags.at[i], sequence);
 }
 
-void purge_after(struct serve *s, const struct written *w, enum ending ending, struct span date) {
+/* A write that nobody we know of asked for has not happened when nobody says that it has: else
+ * anyone could make us forget by a request that the controller stumbles over. */
+static enum ending believed(const struct written *w, enum ending ending) {
+    return ending == ENDED_UNKNOWN && !w->verified ? ENDED_BADLY : ending;
+}
+
+void purge_after(struct serve *s, const struct written *w, enum ending said, struct span date) {
+    enum ending ending = believed(w, said);
     switch (w->effect) {
     case EFFECT_NONE:
         return;

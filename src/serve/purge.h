@@ -22,6 +22,8 @@ struct written {
     struct agent_id agent; /* effects on agents */
     struct tag_set tags;   /* effects on what others depend on */
     enum payload_agent_status status;
+    bool verified;        /* by a token we could verify */
+    uint64_t purges_seen; /* the purge sequence when it went */
 };
 
 struct written purge_plan(struct serve *s, struct request *r);

@@ -108,7 +108,8 @@ static void take_one(struct refresh *r, bool in_time) {
 
 static void on_alarm(void *arg) {
     struct refresh *r = arg;
-    while (r->count > 0 && is_late(r->queue[r->first]))
+    bool draining = atomic_load(&r->serve->shared->draining);
+    while (r->count > 0 && (draining || is_late(r->queue[r->first])))
         take_one(r, false);
     /* While the controller is down one at a time finds out whether it is back. */
     if (r->count > 0 && serve_controller(r->serve->shared) == CONTROLLER_DOWN)

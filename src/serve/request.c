@@ -217,7 +217,7 @@ static enum err judge_revocation(struct serve *s, const struct request *r) {
     struct agent *agent = agents_lock(agents, &r->claims.agent, false);
     if (!agent)
         return ERR_OK;
-    enum revoked why = agents_revoked(agent, r->claims.issued_s, clock_mono_ms());
+    enum revoked why = agents_revoked(agents, agent, r->claims.issued_s, clock_mono_ms());
     agents_unlock(agents, agent);
     metric_add(METRIC_TOKENS_REVOKED, why != REVOKED_NOT);
     return refusals[why];
@@ -241,8 +241,23 @@ static enum err judge_who(struct serve *s, const struct request *r) {
     }
 }
 
+/* A bearer token that the controller's lenient parser might find where our strict one does not
+ * (RFC 6750 section 2.1: "Bearer", spaces, one token68) would pass every check made here. Nobody
+ * honest spells it so. */
+static bool is_plainly_spelled(const struct request *r) {
+    struct span value = r->http->fields.known[HTTP_AUTHORIZATION], token;
+    bool speaks_of_bearer = false;
+    for (size_t i = 0; value.ptr && i + 6 <= value.len && !speaks_of_bearer; i++)
+        speaks_of_bearer = span_equal_nocase((struct span){value.ptr + i, 6}, SPAN("bearer"));
+    if (!speaks_of_bearer)
+        return true;
+    return token_from_authorization(value, &token) && headers_is_token68(token);
+}
+
 enum err request_authorize(struct serve *s, struct request *r) {
     bool any_revoked = agents_any_revoked(s->shared->agents);
+    if (!r->verified && !is_plainly_spelled(r))
+        return ERR_UNAUTHORIZED;
     if (r->route->who == WHO_ANYONE && !any_revoked)
         return ERR_OK;
     request_authenticate(s, r);

@@ -4,6 +4,7 @@ import { describe, test } from 'node:test';
 import { eventually, sleep } from './support/child.mjs';
 import { startGateway } from './support/gateway.mjs';
 import { adminToken, agentToken, serviceToken } from './support/jwt.mjs';
+import { Controller } from './support/controller.mjs';
 import { Stub, agentId } from './support/stub.mjs';
 import { call } from './support/wire.mjs';
 
@@ -16,7 +17,7 @@ const quick = {
 };
 
 async function using(options, body) {
-    const stub = await Stub.start({ transcripts: false, bulk: true, ...options.stubOptions });
+    const stub = options.stub ?? await Stub.start({ transcripts: false, bulk: true, ...options.stubOptions });
     let gateway;
     try {
         gateway = await startGateway(stub, {
@@ -149,6 +150,68 @@ describe('not in bulk', SUITE, () => {
             await settled(gateway);
             assert.equal((await stub.counts()).heartbeats, 2 * AGENTS);
         }));
+
+    test('a page for people at that path is no bulk route', async () => {
+        const stub = await Controller.start(({ path }) => (path === '/agents/heartbeats'
+            ? { status: 200, body: '<html>welcome</html>', headers: { 'Content-Type': 'text/html' } }
+            : { status: 201, body: '{"success":true}' }));
+        await using({ stub }, async (gateway) => {
+            await eventually('the answer', async () => said(gateway).some((l) => /one by one/.test(l.message)));
+            await allBeat(gateway, 1);
+            await allBeat(gateway, 2);
+            await settled(gateway);
+            assert.equal((await counts(gateway)).delivered, 2 * AGENTS);
+        });
+    });
+
+    test('a route that goes mad is given up, and no beat with it', async () => {
+        let probes = 0;
+        const stub = await Controller.start(({ path }) => {
+            if (path !== '/agents/heartbeats') return { status: 201, body: '{"success":true}' };
+            return { status: 200, body: probes++ === 0 ? '{"results":[]}' : '{"results":[{"agentId":"x","status":200}]}' };
+        });
+        await using({ stub, heartbeat: { expiry: '30s' } }, async (gateway) => {
+            await inBulk(gateway);
+            await allBeat(gateway, 1);
+            await allBeat(gateway, 2);
+            await settled(gateway);
+            const c = await counts(gateway);
+            assert.equal(c.delivered + c.superseded, 2 * AGENTS);
+            assert.equal(c.expired, 0);
+        });
+    });
+
+    test('a beat that fits neither way waits without burning a core', async () => {
+        let release;
+        const held = new Promise((done) => { release = done; });
+        const stub = await Controller.start(async ({ path, body }) => {
+            if (path === '/agents/heartbeats') {
+                const { heartbeats } = JSON.parse(body);
+                return { status: 200, body: JSON.stringify({ results: heartbeats.map((h) => ({ agentId: h.agentId, status: 200 })) }) };
+            }
+            if (path.includes(agentId(0)) === false) await held;
+            return { status: 201, body: '{"success":true}' };
+        });
+        await using({ stub, heartbeat: { expiry: '30s' } }, async (gateway) => {
+            await inBulk(gateway);
+            // An escaped name: the item cannot be spelled for bulk.
+            const odd = (mark) => call(gateway.target, 'POST', `/agents/${agentId(0)}/heartbeat`, {
+                token: agentToken(agentId(0)), headers: { 'Content-Type': 'application/json' },
+                body: `{"status":"online","\\u0061":${mark}}`,
+            });
+            assert.equal((await odd(1)).status, 201);
+            // First beats of others take all senders there are.
+            await Promise.all(Array.from({ length: 40 }, (_, n) => beat(gateway, n + 1)));
+            assert.equal((await odd(2)).status, 201);
+            await sleep(1000);
+            const before = gateway.cpuMs();
+            await sleep(500);
+            const used = gateway.cpuMs() - before;
+            assert.ok(used < 100, `${used} ms of CPU in 500`);
+            release();
+            await settled(gateway);
+        });
+    });
 
     test('a bad service token is said once, loudly, and costs no beat', () =>
         using({ token: agentToken(agentId(1)) }, async (gateway, stub) => {
