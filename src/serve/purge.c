@@ -111,8 +111,8 @@ static enum ending believed(const struct written *w, enum ending ending) {
     return ending == ENDED_UNKNOWN && !w->verified ? ENDED_BADLY : ending;
 }
 
-void purge_after(struct serve *s, const struct written *w, enum ending said, struct span date) {
-    enum ending ending = believed(w, said);
+void purge_after(struct serve *s, const struct written *w, enum ending ending, struct span date) {
+    ending = believed(w, ending);
     switch (w->effect) {
     case EFFECT_NONE:
         return;
