@@ -126,6 +126,14 @@ static int64_t due_ms(struct serve *s, const struct agent *agent) {
     return beat_due_ms(&agent->beat, &policy, agents_hash(s->shared->agents, &agent->id));
 }
 
+/* In bulk one worker keeps all appointments: what is due there travels together, and the number of
+ * requests does not grow with the number of workers. To hurry at the end all help. */
+static size_t owner_of(struct serve *s, const struct agent *agent) {
+    if (bulk_is_on(s) && !atomic_load(&s->shared->draining))
+        return 0;
+    return agents_owner(s->shared->agents, &agent->id, s->shared->worker_count);
+}
+
 void flush_schedule(struct serve *s, struct agent *agent) {
     if (s->closing)
         return;
@@ -133,7 +141,7 @@ void flush_schedule(struct serve *s, struct agent *agent) {
     if (agent->scheduled_ms >= 0 && agent->scheduled_ms <= due)
         return;
     agent->scheduled_ms = due;
-    size_t owner = agents_owner(s->shared->agents, &agent->id, s->shared->worker_count);
+    size_t owner = owner_of(s, agent);
     if (owner == s->worker) {
         make_appointment(s->flush, &agent->id, due);
         return;

@@ -1,9 +1,9 @@
 /* From held beats to the controller: who is due, one sender per agent, a bounded number at a time.
  *
  * Each agent has one worker that looks after its held beat: the owner keeps its appointments, in a
- * heap by time. A worker that receives a beat for another's agent posts the owner a letter when
- * the appointment must be earlier than the one it has. First beats and changed states are sent by
- * whoever receives them. */
+ * heap by time (while beats go in bulk one worker owns them all). A worker that receives a beat for
+ * another's agent posts the owner a letter when the appointment must be earlier than the one it
+ * has. First beats and changed states are sent by whoever receives them. */
 #pragma once
 
 #include "serve/serve.h"
