@@ -114,6 +114,12 @@ tsan: deps-test
 	@+$(AGAIN) all BUILD=$(BUILD)/tsan FLAVOUR=tsan
 	@BUILD=$(BUILD)/tsan tests/support/run-tests.sh e2e
 
+##   make proof           what is promised, measured at full size: some five minutes; docs/proof.md
+.PHONY: proof
+proof: deps-test
+	@+$(AGAIN) all
+	@BUILD=$(BUILD) tests/proof/run.sh
+
 ##   make fuzz            libFuzzer on every target, FUZZ_SECONDS=60 each; TARGET=http: only that
 FUZZ_SECONDS ?= 60
 TARGET ?= $(TARGETS)
