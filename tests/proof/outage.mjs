@@ -39,7 +39,7 @@ await prove(`Controller away for 10 minutes, ${AGENTS} agents`,
             new Agent({ target: gateway.target, id: agentId(n), secret: agentSecret(n), times }));
         for (const agent of fleet) {
             watch(agent);
-            await sleep(times.heartbeatMs / AGENTS); // spread over one beat
+            await sleep(times.reconnectMs / AGENTS); // so that connects come evenly
             agent.start();
         }
         await sleep(2 * times.heartbeatMs);
