@@ -97,7 +97,7 @@ run: deps-run
 ##   make test            installs what tests need and runs them all; E2E=agent: one file of e2e
 test: deps-test
 	@+$(AGAIN) all $(BUILD)/unit $(TARGETS:%=$(BUILD)/replay_%)
-	@BUILD=$(BUILD) tests/support/run-tests.sh unit replay e2e
+	@BUILD=$(BUILD) tests/support/run-tests.sh unit replay e2e contrib
 
 ##   make unit            the unit tests alone
 .PHONY: unit

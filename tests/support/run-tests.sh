@@ -3,6 +3,8 @@
 #   unit    $BUILD/unit (Criterion)
 #   replay  every fuzz target over its corpus
 #   e2e     tests/e2e/*.test.mjs against $BUILD/aiwm-gateway, each file with a time limit
+#   contrib the drop-in for AIWM: its types against the real NestJS and mongoose, and its own tests;
+#           skipped, with the reason, where node is older than theirs or npm's packages cannot be had
 # One line a suite, its whole output in $BUILD/test/<suite>.log; what failed is shown.
 # The last line is "N passed, N failed"; the exit code says the same.
 #
@@ -14,7 +16,7 @@ cd "$(dirname "$0")/../.."
 export BUILD=${BUILD:-build}
 logs=$BUILD/test
 reports=$PWD/$logs/sanitizer
-UNIT_LIMIT=120 REPLAY_LIMIT=60 E2E_LIMIT=${E2E_LIMIT:-150} # seconds; e2e: a file
+UNIT_LIMIT=120 REPLAY_LIMIT=60 NPM_LIMIT=120 E2E_LIMIT=${E2E_LIMIT:-150} # seconds; e2e: a file
 passed=0 failed=0
 
 rm -rf "$logs"
@@ -103,6 +105,27 @@ run_e2e() {
     for file in tests/e2e/${E2E:-*}.test.mjs; do
         run_e2e_file "$file"
     done
+}
+
+skip() {
+    printf '  %-28s skipped: %s\n' "$1" "$2"
+}
+
+run_contrib() {
+    local dir=contrib/aiwm-bulk-heartbeats log=$PWD/$logs/contrib.log status=0 major
+    major=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)
+    if [ "$major" -lt 20 ]; then
+        skip contrib "NestJS 11 needs node 20 or newer, this is ${major}"
+        return
+    fi
+    command -v npm >/dev/null || { skip contrib "there is no npm"; return; }
+    if ! (cd $dir && limited $NPM_LIMIT npm ci --no-audit --no-fund) >"$log" 2>&1; then
+        skip contrib "npm cannot get its packages, see $logs/contrib.log"
+        return
+    fi
+    (cd $dir && limited $NPM_LIMIT npm test) >>"$log" 2>&1 || status=$?
+    close_suite contrib $status "$(number_after '(#|ℹ) pass' "$log")" \
+        "$(number_after '(#|ℹ) fail' "$log")" "$log"
 }
 
 # Reports of sanitizers, each a failure of its own.
