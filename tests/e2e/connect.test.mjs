@@ -3,35 +3,16 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { eventually, sleep } from './support/child.mjs';
+import { admin, connect, path, using } from './support/connecting.mjs';
 import { Controller, errorBody, gate } from './support/controller.mjs';
-import { startGateway } from './support/gateway.mjs';
 import { adminToken, agentToken } from './support/jwt.mjs';
-import { Stub, agentId, agentSecret, specialId } from './support/stub.mjs';
+import { agentId, agentSecret, specialId } from './support/stub.mjs';
 import { Wire, call, request } from './support/wire.mjs';
 
 // Each test has processes of its own; most of them wait.
 const SUITE = { timeout: 30000, concurrency: 4 };
 
-/** A stub and a gateway in front of it for one test. */
-async function using(options, body) {
-    const stub = options.stub ?? await Stub.start({ transcripts: false, ...options.stubOptions });
-    let gateway;
-    try {
-        gateway = await startGateway(stub, { config: { workers: 1, ...options.config } });
-        await body(gateway, stub);
-        await gateway.stop();
-        gateway = undefined;
-    } finally {
-        await gateway?.child.kill();
-        await stub.stop();
-    }
-}
-
-const path = (n, action = 'connect') => `/agents/${agentId(n)}/${action}`;
-const connect = (gateway, n, { secret = agentSecret(n), ...more } = {}) =>
-    call(gateway.target, 'POST', path(n), { body: { secret }, ...more });
 const status = (answer) => answer.header('cache-status');
-const admin = () => ({ token: adminToken() });
 
 async function bcrypts(stub) {
     return (await stub.counts()).bcrypts;
