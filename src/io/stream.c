@@ -542,10 +542,6 @@ void stream_close(struct stream *s) {
     s->fd = -1;
 }
 
-bool stream_is_open(const struct stream *s) {
-    return s->fd >= 0;
-}
-
 bool stream_resumed(const struct stream *s) {
     return s->ssl && SSL_session_reused(s->ssl);
 }

@@ -88,6 +88,5 @@ void stream_keep_alive(struct stream *s);
 void stream_shutdown(struct stream *s);
 /* Closes at once and releases everything. Idempotent. */
 void stream_close(struct stream *s);
-bool stream_is_open(const struct stream *s);
 /* Was the TLS session resumed? */
 bool stream_resumed(const struct stream *s);

@@ -1,5 +1,7 @@
 #include "rules/beat.h"
 
+#include "rules/limit.h"
+
 enum {
     RETRY_FIRST_MS = 1000,
     RETRY_MAX_MS = 30000,
@@ -9,15 +11,10 @@ void beat_init(struct beat_state *s) {
     *s = (struct beat_state){.received_ms = -1, .last_received_ms = -1, .last_forward_ms = -1};
 }
 
-/* GCRA: one integer, exact. A beat may come up to a whole burst ahead of its time. */
+/* A second's worth may come at once. */
 bool beat_allowed(struct beat_state *s, const struct beat_policy *policy, int64_t now_ms) {
-    int64_t now = now_ms * 1000;
-    int64_t gap = 1000000 / policy->max_rate;
-    int64_t due = s->rate_ms1000 > now ? s->rate_ms1000 : now;
-    if (due - now > gap * (policy->max_rate - 1))
-        return false;
-    s->rate_ms1000 = due + gap;
-    return true;
+    struct limit rate = limit_per_second(policy->max_rate, policy->max_rate);
+    return limit_take(&s->arrival_us, &rate, now_ms * 1000);
 }
 
 enum beat_place beat_receive(struct beat_state *s, const struct beat_policy *policy,

@@ -40,7 +40,7 @@ struct beat_state {
     int64_t former_forward_ms; /* the same before the one under way */
     int64_t retry_ms;          /* not before; after a failure */
     int32_t failures;          /* in a row */
-    int64_t rate_ms1000;       /* GCRA: theoretical arrival time, thousandths of a millisecond */
+    int64_t arrival_us;        /* of the rate limit (rules/limit.h) */
 };
 
 void beat_init(struct beat_state *s);

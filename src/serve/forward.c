@@ -181,7 +181,7 @@ static bool is_repeatable(const struct request *r) {
            r->route->counted == ROUTE_CONNECT;
 }
 
-void forward_authorized(struct serve *s, struct request *r) {
+static void send_request(struct serve *s, struct request *r) {
     struct forwarding *f = must_zalloc(sizeof *f);
     enum { FIELDS_MAX = 2 * HTTP_HEAD_MAX };
     f->serve = s;
@@ -209,5 +209,5 @@ void forward_journey(struct serve *s, struct request *r) {
     if (error != ERR_OK)
         request_refuse(s, r, error);
     else
-        forward_authorized(s, r);
+        send_request(s, r);
 }

@@ -5,5 +5,3 @@ struct serve;
 struct request;
 
 void forward_journey(struct serve *s, struct request *r);
-/* The same for a journey that has judged the request already. */
-void forward_authorized(struct serve *s, struct request *r);
