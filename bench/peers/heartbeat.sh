@@ -8,6 +8,10 @@ rounds=${1:-5} seconds=${2:-5} agents=${AGENTS:-1000}
 here=$(cd "$(dirname "$0")" && pwd)
 build=${BUILD:-$here/../../build}
 secret=aiwm-local-test-secret-0123456789abcdef
+for tool in haproxy wrk node openssl taskset; do
+    command -v "$tool" > /dev/null || { echo "heartbeat.sh: $tool is missing: apt-get install haproxy wrk nodejs openssl util-linux" >&2; exit 1; }
+done
+[ -x "$build/aiwm-gateway" ] || { echo "heartbeat.sh: no $build/aiwm-gateway: make" >&2; exit 1; }
 dir=$(mktemp -d)
 pids=()
 cleanup() { for p in "${pids[@]}"; do kill "$p" 2>/dev/null || true; done; wait 2>/dev/null || true; rm -rf "$dir"; }
