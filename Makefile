@@ -25,7 +25,8 @@ LIBRARIES := libevent libevent_pthreads jansson libjwt yaml-0.1 openssl
 PACKAGES_build := gcc libc6-dev pkg-config libevent-dev libjansson-dev libjwt-dev libyaml-dev \
                   libssl-dev
 PACKAGES_run   := $(PACKAGES_build) curl
-PACKAGES_test  := $(PACKAGES_build) libcriterion-dev nodejs openssl
+PACKAGES_test  := $(PACKAGES_build) libcriterion-dev nodejs openssl redis-server \
+                  redis-sentinel redis-tools
 PACKAGES_fuzz  := $(PACKAGES_build) clang libclang-rt-dev
 PACKAGES_lint  := $(PACKAGES_test) clang-format clang-tidy cppcheck
 
