@@ -1,0 +1,53 @@
+/* One limit for very many keys (agents, addresses): a bounded table of rules/limit's integers.
+ *
+ * A key whose integer lies in the past is as good as one that is not there, so forgetting it loses
+ * nothing. That is what makes room: within a set (eight keys) the one that goes is the one whose
+ * integer is the smallest, the idlest. A flood of keys that come once pushes out each other; one
+ * that has used more than one of its burst is still there when the flood is over. Where a key is
+ * forgotten too early it gets its burst anew: the table errs in its favour.
+ *
+ * Keys are 64-bit keyed hashes (limits_key): nobody can choose two that meet in a set. Thread safe;
+ * the locks are the innermost of all. */
+#pragma once
+
+#include "base/span.h"
+#include "rules/limit.h"
+
+#include <stddef.h>
+
+struct limits;
+
+/* Room for `keys`, rounded up to a power of two, 24 bytes each. */
+struct limits *limits_new(size_t keys, const uint8_t hash_key[16]);
+/* NULL is fine. */
+void limits_free(struct limits *t);
+/* Never 0. `what` tells kinds of keys apart that may be spelled alike. */
+uint64_t limits_key(const struct limits *t, char what, struct span bytes);
+
+/* Takes one, or says in *wait_us when it may come again. */
+bool limits_take(struct limits *t, uint64_t key, const struct limit *limit, int64_t now_us,
+                 int64_t *wait_us);
+/* 0: limits_take would take one now. */
+int64_t limits_wait_us(struct limits *t, uint64_t key, const struct limit *limit, int64_t now_us);
+/* One that has happened (limit_charge). */
+void limits_charge(struct limits *t, uint64_t key, const struct limit *limit, int64_t now_us);
+/* Gives one back that was taken. */
+void limits_refund(struct limits *t, uint64_t key, const struct limit *limit);
+/* The key's integer; 0 when it is not there. */
+int64_t limits_arrival_us(struct limits *t, uint64_t key);
+
+/* ---- several replicas ---- */
+
+/* What was taken here and not told the others yet. Replicas count alike when they share the hash
+ * key. */
+struct limits_delta {
+    uint64_t key;
+    uint32_t count;
+};
+
+/* Moves up to `max` deltas to `out` and returns how many; *cursor begins with 0, and is 0 again
+ * when the whole table was seen. What is refunded after it was told stays told. */
+size_t limits_export(struct limits *t, size_t *cursor, struct limits_delta *out, size_t max);
+/* So many were taken elsewhere (the sum over the others since the last import). */
+void limits_import(struct limits *t, const struct limits_delta *others, const struct limit *limit,
+                   int64_t now_us);
