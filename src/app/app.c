@@ -102,10 +102,21 @@ static void log_warnings(struct span lines) {
     }
 }
 
-static void make_grant_key(const struct config *config, struct grant_key *out) {
-    const struct config_secret *key = &config->connect_cache.key;
-    const struct config_secret *source = key->bytes ? key : &config->jwt.secret;
+static void derive_key(const struct config_secret *source, struct grant_key *out) {
     grant_key_derive((struct span){source->bytes, source->len}, out);
+}
+
+/* A previous key of its own, if there is one; where the key comes from the JWT secret, the previous
+ * one comes from the previous secret. */
+static void make_grant_keys(const struct config *config, struct shared *shared) {
+    const struct config_secret *key = &config->connect_cache.key;
+    const struct config_secret *previous = &config->connect_cache.previous_key;
+    if (!key->bytes && !previous->bytes)
+        previous = &config->jwt.previous_secret;
+    derive_key(key->bytes ? key : &config->jwt.secret, &shared->grant_key);
+    shared->has_previous_key = previous->bytes != NULL;
+    if (shared->has_previous_key)
+        derive_key(previous, &shared->previous_grant_key);
 }
 
 static void make_shared(struct app *app) {
@@ -114,7 +125,7 @@ static void make_shared(struct app *app) {
     uint8_t hash_key[16];
     random_fill(hash_key, sizeof hash_key);
     shared->config = config;
-    make_grant_key(config, &shared->grant_key);
+    make_grant_keys(config, shared);
     shared->agents = agents_new(cache_memory(config), MAX_AGENTS, hash_key);
     shared->tags = must_zalloc(sizeof *shared->tags);
     shared->refusals = refusals_new(REFUSALS, REFUSAL_MS);

@@ -68,6 +68,8 @@ struct config {
         bool enabled;
         char *key_file;
         struct config_secret key;
+        char *previous_key_file;
+        struct config_secret previous_key;
         int64_t fresh_for_ms;
         int64_t stale_after_ms;
         int64_t dead_before_expiry_ms;

@@ -105,6 +105,8 @@ const struct config_row config_rows[] = {
     BOOL(connect_cache, enabled, "true", RELOAD, "answer known agents' connects from the cache"),
     CONTENT(connect_cache, key,
             "key that seals cached answers, 32 bytes or more; else derived from the JWT secret"),
+    CONTENT(connect_cache, previous_key,
+            "the key before the last change: what it sealed still opens; else derived likewise"),
     DURATION(connect_cache, fresh_for, "60s", "0s", "24h", RELOAD,
              "a younger answer is given without asking the controller"),
     DURATION(connect_cache, stale_after, "3300s", "0s", "24h", RELOAD,

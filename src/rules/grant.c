@@ -97,12 +97,24 @@ static void pass_hmac(const struct grant_key *key, struct span label, const stru
     hmac_finish(&h, out);
 }
 
+static void make_proof_and_seal(const struct grant_key *key, const struct agent_id *id,
+                                struct span secret, uint8_t proof[HMAC_SIZE],
+                                uint8_t seal[HMAC_SIZE]) {
+    pass_hmac(key, SPAN(""), id, secret, proof);
+    /* No id begins like this, so no proof is ever another agent's seal. */
+    pass_hmac(key, SPAN("aiwm-gateway seal 1:"), id, secret, seal);
+}
+
 void grant_pass_make(const struct grant_key *key, const struct agent_id *id, struct span secret,
                      struct grant_pass *out) {
-    out->id = *id;
-    pass_hmac(key, SPAN(""), id, secret, out->proof);
-    /* No id begins like this, so no proof is ever another agent's seal. */
-    pass_hmac(key, SPAN("aiwm-gateway seal 1:"), id, secret, out->seal);
+    *out = (struct grant_pass){.id = *id};
+    make_proof_and_seal(key, id, secret, out->proof, out->seal);
+}
+
+void grant_pass_add_previous(const struct grant_key *previous, struct span secret,
+                             struct grant_pass *pass) {
+    pass->has_previous = true;
+    make_proof_and_seal(previous, &pass->id, secret, pass->previous_proof, pass->previous_seal);
 }
 
 void grant_pass_cleanse(struct grant_pass *pass) {
@@ -111,6 +123,14 @@ void grant_pass_cleanse(struct grant_pass *pass) {
 
 bool grant_proof_equal(const uint8_t a[GRANT_PROOF], const uint8_t b[GRANT_PROOF]) {
     return CRYPTO_memcmp(a, b, GRANT_PROOF) == 0;
+}
+
+static bool is_of_previous(const struct grant *g, const struct grant_pass *pass) {
+    return pass->has_previous && grant_proof_equal(g->proof, pass->previous_proof);
+}
+
+bool grant_is_of(const struct grant *g, const struct grant_pass *pass) {
+    return grant_proof_equal(g->proof, pass->proof) || is_of_previous(g, pass);
 }
 
 /* ---- facts as bytes ---- */
@@ -195,15 +215,15 @@ struct grant *grant_unpack(struct span packed) {
 
 /* ---- sealing ---- */
 
-static EVP_CIPHER_CTX *cipher_start(const struct grant *g, const struct grant_pass *pass,
-                                    bool encrypt) {
+static EVP_CIPHER_CTX *cipher_start(const struct grant *g, const struct agent_id *id,
+                                    const uint8_t seal[32], bool encrypt) {
     uint8_t facts[FACTS_MAX];
     size_t facts_len = put_facts(g, facts);
     int ignored;
     need_crypto();
     EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
-    invariant(c && EVP_CipherInit_ex2(c, aes_gcm, pass->seal, g->sealed, encrypt, NULL) == 1);
-    invariant(EVP_CipherUpdate(c, NULL, &ignored, pass->id.bytes, sizeof pass->id.bytes) == 1);
+    invariant(c && EVP_CipherInit_ex2(c, aes_gcm, seal, g->sealed, encrypt, NULL) == 1);
+    invariant(EVP_CipherUpdate(c, NULL, &ignored, id->bytes, sizeof id->bytes) == 1);
     invariant(EVP_CipherUpdate(c, NULL, &ignored, facts, (int)facts_len) == 1);
     return c;
 }
@@ -212,7 +232,7 @@ static void encrypt_body(struct grant *g, const struct grant_pass *pass, struct 
     uint8_t *text = g->sealed + NONCE, *tag = text + g->body_len;
     int len;
     random_fill(g->sealed, NONCE);
-    EVP_CIPHER_CTX *c = cipher_start(g, pass, true);
+    EVP_CIPHER_CTX *c = cipher_start(g, &pass->id, pass->seal, true);
     invariant(EVP_CipherUpdate(c, text, &len, (const uint8_t *)body.ptr, (int)body.len) == 1);
     invariant(EVP_CipherFinal_ex(c, tag, &len) == 1 && len == 0);
     invariant(EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, TAG, tag) == 1);
@@ -243,10 +263,11 @@ struct grant *grant_seal(const struct grant_pass *pass, const struct grant_facts
 bool grant_open(const struct grant *g, const struct grant_pass *pass, char *out) {
     uint8_t tag[TAG];
     int len;
-    if (!grant_proof_equal(g->proof, pass->proof))
+    if (!grant_is_of(g, pass))
         return false;
     memcpy(tag, g->sealed + NONCE + g->body_len, TAG);
-    EVP_CIPHER_CTX *c = cipher_start(g, pass, false);
+    const uint8_t *seal = is_of_previous(g, pass) ? pass->previous_seal : pass->seal;
+    EVP_CIPHER_CTX *c = cipher_start(g, &pass->id, seal, false);
     bool opened =
         EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, TAG, tag) == 1 &&
         EVP_CipherUpdate(c, (uint8_t *)out, &len, g->sealed + NONCE, (int)g->body_len) == 1 &&

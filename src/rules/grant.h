@@ -25,10 +25,16 @@ struct grant_pass {
     struct agent_id id;
     uint8_t proof[GRANT_PROOF];
     uint8_t seal[32];
+    bool has_previous; /* the same under the key before the last change: opens, never seals */
+    uint8_t previous_proof[GRANT_PROOF];
+    uint8_t previous_seal[32];
 };
 
 void grant_pass_make(const struct grant_key *key, const struct agent_id *id, struct span secret,
                      struct grant_pass *out);
+/* While keys are changed: what was sealed under `previous` opens, too. */
+void grant_pass_add_previous(const struct grant_key *previous, struct span secret,
+                             struct grant_pass *pass);
 void grant_pass_cleanse(struct grant_pass *pass);
 /* Constant time. */
 bool grant_proof_equal(const uint8_t a[GRANT_PROOF], const uint8_t b[GRANT_PROOF]);
@@ -46,6 +52,9 @@ struct grant {
     size_t sealed_len;
     uint8_t sealed[]; /* nonce, ciphertext, tag */
 };
+
+/* Is it this very secret's, under either key? Constant time. */
+bool grant_is_of(const struct grant *g, const struct grant_pass *pass);
 
 struct grant_facts {
     int status;

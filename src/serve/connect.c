@@ -29,7 +29,7 @@ static struct plan_facts facts_of(struct serve *s, const struct agent *agent,
                                   const struct request *r, const struct grant_pass *pass) {
     struct plan_facts facts = {.no_cache = wants_no_cache(r)};
     struct grant_policy policy = replay_policy(s);
-    facts.known = agent->grant && grant_proof_equal(agent->grant->proof, pass->proof);
+    facts.known = agent->grant && grant_is_of(agent->grant, pass);
     if (!facts.known)
         return facts;
     facts.age = grant_age(agent->grant, &policy, clock_wall_ms());
@@ -97,6 +97,8 @@ static void connect_with_secret(struct serve *s, struct request *r, struct span 
     struct grant_pass pass;
     struct refusal refusal;
     grant_pass_make(&s->shared->grant_key, &r->agent, secret, &pass);
+    if (s->shared->has_previous_key)
+        grant_pass_add_previous(&s->shared->previous_grant_key, secret, &pass);
     if (refusals_find(s->shared->refusals, &r->agent, pass.proof, clock_mono_ms(), &refusal)) {
         metric_add(METRIC_CONNECT_REFUSED, 1);
         request_refuse_verdict(s, r, refusal.status, refusal.message);

@@ -114,8 +114,7 @@ static struct grant *usable_grant(struct serve *s, const struct agent *agent,
                                   const struct grant_pass *pass) {
     struct grant_policy policy = replay_policy(s);
     struct grant *g = agent->grant;
-    bool usable = g && grant_proof_equal(g->proof, pass->proof) &&
-                  grant_age(g, &policy, clock_wall_ms()) != GRANT_DEAD;
+    bool usable = g && grant_is_of(g, pass) && grant_age(g, &policy, clock_wall_ms()) != GRANT_DEAD;
     return usable ? grant_ref(g) : NULL;
 }
 
@@ -257,7 +256,7 @@ static bool is_about_agent(int status, const char *message) {
 static void learn_refusal(struct passenger *leader, struct agent *agent, const struct fetched *f,
                           const char *message) {
     struct shared *shared = leader->serve->shared;
-    bool opened = agent->grant && grant_proof_equal(agent->grant->proof, leader->pass.proof);
+    bool opened = agent->grant && grant_is_of(agent->grant, &leader->pass);
     if (opened || is_about_agent(f->status, message))
         agents_purge(shared->agents, agent); /* flights that took off earlier bring nothing now */
     if (f->status == 401 && strcmp(message, "Agent is suspended") == 0)

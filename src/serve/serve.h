@@ -22,6 +22,8 @@
 struct shared {
     const struct config *config;
     struct grant_key grant_key;
+    struct grant_key previous_grant_key; /* before the last change */
+    bool has_previous_key;
     struct agents *agents;
     struct tags *tags;
     struct refusals *refusals;

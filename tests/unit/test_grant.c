@@ -128,6 +128,32 @@ Test(grant, opens_with_the_secret_it_was_sealed_with_and_no_other) {
     grant_unref(g);
 }
 
+Test(grant, sealed_under_the_previous_key_still_opens_and_is_never_sealed_so_again) {
+    static const struct grant_key next = {"fedcba9876543210fedcba987654321"};
+    struct grant *old = sealed();
+    struct grant_pass p, wrong;
+    struct agent_id id;
+    cr_assert(agent_id_parse(SPAN("6a0000000000000000000abc"), &id));
+    grant_pass_make(&next, &id, SPAN("agent-secret-for-tests-0"), &p);
+    cr_expect_not(grant_is_of(old, &p));
+    cr_expect_not(opens(old, &p));
+    grant_pass_add_previous(&key, SPAN("agent-secret-for-tests-0"), &p);
+    cr_expect(grant_is_of(old, &p));
+    cr_expect(opens(old, &p));
+    grant_pass_make(&next, &id, SPAN("wrong"), &wrong);
+    grant_pass_add_previous(&key, SPAN("wrong"), &wrong);
+    cr_expect_not(grant_is_of(old, &wrong));
+    cr_expect_not(opens(old, &wrong));
+    struct grant_facts f = facts();
+    struct grant *now = grant_seal(&p, &f, SPAN(BODY));
+    cr_expect(grant_proof_equal(now->proof, p.proof));
+    cr_expect(opens(now, &p));
+    p.has_previous = false;
+    cr_expect(opens(now, &p));
+    grant_unref(now);
+    grant_unref(old);
+}
+
 Test(grant, hides_the_body_and_never_seals_it_the_same_way_twice) {
     struct grant *a = sealed(), *b = sealed();
     cr_assert_eq(a->sealed_len, sizeof BODY - 1 + 28);
