@@ -33,7 +33,7 @@ BEGIN {
     only("^yaml\\.h$", "^rules/config_yaml\\.c$")
     # Sockets, descriptors, names: what touches the outside.
     only("^(sys/(socket|epoll|eventfd|uio|un)|netdb|netinet/.*|poll|arpa/inet)\\.h$",
-         "^(io/.*|rules/config_values\\.c)$") # inet_pton judges an address, it opens nothing
+         "^(io/.*|rules/(config_values|address)\\.c)$") # inet_pton reads an address, it opens nothing
     # The time is passed in, and only app, serve and io ask for it.
     only("^(base/clock|time|sys/time)\\.h$", "^(base|io|serve|app)/")
     # Decisions do not log; the option table takes its names for levels from the log.
