@@ -21,6 +21,7 @@ static const char help[] =
     "  --transcripts DIR    recordings for everything that is not the agent API\n"
     "  --token-ttl S        seconds a token lives (86400)\n"
     "  --bulk               has POST /agents/heartbeats\n"
+    "  --journal FILE       adds a line for each request answered; survives kill -9\n"
     "  --help\n"
     "Prints {\"port\":N,\"control_port\":N} on standard output when it serves.\n";
 
@@ -34,6 +35,7 @@ static const struct option options[] = {
     {"transcripts", required_argument, NULL, 't'},
     {"token-ttl", required_argument, NULL, 'e'},
     {"bulk", no_argument, NULL, 'B'},
+    {"journal", required_argument, NULL, 'J'},
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
@@ -74,6 +76,9 @@ static void read_options(int argc, char **argv, struct stub_options *o) {
             break;
         case 'e':
             o->token_ttl_s = number(optarg);
+            break;
+        case 'J':
+            o->journal_file = optarg;
             break;
         case 'B':
             o->bulk = true;

@@ -384,7 +384,9 @@ struct stub *stub_start(const struct stub_options *o, const char **why) {
     stub->agents = stub_agents_new(agent_count(o));
     stub->log = stub_log_new();
     list_init(&stub->calls);
-    *why = open_all(stub, o);
+    *why = o->journal_file && !stub_log_keep(stub->log, o->journal_file)
+               ? "the journal cannot be opened"
+               : open_all(stub, o);
     if (!*why)
         return stub;
     stub_free(stub);

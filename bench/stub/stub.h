@@ -31,6 +31,8 @@ struct stub_options {
     int connect_cost_ms;         /* CPU really burnt per secret compared, as bcrypt would */
     bool bulk;                   /* POST /agents/heartbeats is there */
     const char *transcripts_dir; /* NULL: no recordings */
+    const char *journal_file;    /* NULL: none; else each answered request is added to it as a line
+                                    of JSON before the answer goes, so that a kill keeps it */
 };
 
 /* The secret that signed the tokens in the recordings. */

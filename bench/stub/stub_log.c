@@ -3,9 +3,11 @@
 #include "base/panic.h"
 #include "stub/stub_private.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     LOG_ENTRIES = 100000,
@@ -27,12 +29,14 @@ struct entry {
 struct request_log {
     uint64_t next; /* seq of the next entry; they start at 1 */
     uint64_t first;
+    int journal_fd; /* -1: none */
     struct entry at[LOG_ENTRIES];
 };
 
 struct request_log *stub_log_new(void) {
     struct request_log *log = must_zalloc(sizeof *log);
     log->next = log->first = 1;
+    log->journal_fd = -1;
     return log;
 }
 
@@ -57,6 +61,8 @@ void stub_log_clear(struct request_log *log) {
 
 void stub_log_free(struct request_log *log) {
     stub_log_clear(log);
+    if (log->journal_fd >= 0)
+        close(log->journal_fd);
     free(log);
 }
 
@@ -83,32 +89,6 @@ uint64_t stub_log_add(struct request_log *log, const struct call *c, const char 
     return log->next - 1;
 }
 
-void stub_log_beat(struct request_log *log, const struct call *c, struct span item, const char *id,
-                   int status) {
-    struct entry *e = add_entry(log, c, item, NULL);
-    e->route = "bulk";
-    snprintf(e->agent, sizeof e->agent, "%s", id);
-    e->status = status;
-}
-
-void stub_log_client_gone(struct request_log *log, uint64_t seq) {
-    struct entry *e = entry_at(log, seq);
-    if (e)
-        e->client_gone = true;
-}
-
-void stub_log_agent(struct request_log *log, uint64_t seq, const char *id) {
-    struct entry *e = entry_at(log, seq);
-    if (e)
-        snprintf(e->agent, sizeof e->agent, "%s", id);
-}
-
-void stub_log_status(struct request_log *log, uint64_t seq, int status) {
-    struct entry *e = entry_at(log, seq);
-    if (e)
-        e->status = status;
-}
-
 /* Any bytes as a JSON string: those that are not UTF-8 become U+FFFD. */
 static json_t *any_string(const char *text) {
     struct str quoted;
@@ -126,6 +106,55 @@ static json_t *entry_json(const struct entry *e, uint64_t seq) {
                      any_string(e->body), "body_bytes", (json_int_t)e->body_len, "correlation_id",
                      any_string(e->correlation), "authorization", e->fingerprint, "status",
                      e->status, "client_gone", e->client_gone);
+}
+
+bool stub_log_keep(struct request_log *log, const char *file) {
+    log->journal_fd = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    return log->journal_fd >= 0;
+}
+
+/* One write, so that whoever kills us leaves whole lines. */
+static void keep_entry(const struct request_log *log, uint64_t seq) {
+    const struct entry *e = entry_at(log, seq);
+    if (log->journal_fd < 0 || !e)
+        return;
+    json_t *json = entry_json(e, seq);
+    char *line = json_dumps(json, JSON_COMPACT | JSON_ENSURE_ASCII);
+    size_t len = strlen(line);
+    line[len] = '\n'; /* in place of the terminator */
+    if (write(log->journal_fd, line, len + 1) != (ssize_t)len + 1)
+        panic(__FILE__, __LINE__, "the journal cannot be written");
+    free(line);
+    json_decref(json);
+}
+
+void stub_log_beat(struct request_log *log, const struct call *c, struct span item, const char *id,
+                   int status) {
+    struct entry *e = add_entry(log, c, item, NULL);
+    e->route = "bulk";
+    snprintf(e->agent, sizeof e->agent, "%s", id);
+    e->status = status;
+    keep_entry(log, log->next - 1);
+}
+
+void stub_log_client_gone(struct request_log *log, uint64_t seq) {
+    struct entry *e = entry_at(log, seq);
+    if (e)
+        e->client_gone = true;
+}
+
+void stub_log_agent(struct request_log *log, uint64_t seq, const char *id) {
+    struct entry *e = entry_at(log, seq);
+    if (e)
+        snprintf(e->agent, sizeof e->agent, "%s", id);
+}
+
+void stub_log_status(struct request_log *log, uint64_t seq, int status) {
+    struct entry *e = entry_at(log, seq);
+    if (!e)
+        return;
+    e->status = status;
+    keep_entry(log, seq);
 }
 
 json_t *stub_log_since(const struct request_log *log, uint64_t since, uint64_t limit) {

@@ -199,6 +199,8 @@ bool stub_streams_handle(struct call *c);
 /* ---- stub_log.c ---- */
 struct request_log *stub_log_new(void);
 void stub_log_free(struct request_log *log);
+/* What is answered from now on is added to the file. False: it cannot be opened. */
+bool stub_log_keep(struct request_log *log, const char *file);
 void stub_log_clear(struct request_log *log);
 uint64_t stub_log_add(struct request_log *log, const struct call *c, const char *authorization);
 /* An entry of its own, route "bulk", for one item of a request. */

@@ -1,9 +1,13 @@
 // The stub held against every transcript of the real controller, and its own routes and faults.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { eventually, sleep } from './support/child.mjs';
 import { adminToken, agentToken, decode, serviceToken } from './support/jwt.mjs';
+import { freePort } from './support/ports.mjs';
 import { Stub, agentId, agentSecret, specialId } from './support/stub.mjs';
 import { Session, plain, recordedAnswers, transcripts } from './support/transcripts.mjs';
 import { Closed, Wire, call, exchange, request } from './support/wire.mjs';
@@ -346,4 +350,30 @@ test('closes an idle connection a second after the time it advertises', async ()
     await wire.closed({ ms: 8000 });
     const seconds = (performance.now() - start) / 1000;
     assert.ok(seconds > 5.5 && seconds < 7, `${seconds} s`);
+});
+
+test('what it answered stands in its journal, also after kill -9', async () => {
+    const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'aiwm-stub-'));
+    const own = await Stub.start({
+        transcripts: false, bulk: true, journal: path.join(dir, 'journal'), port: await freePort(),
+    });
+    try {
+        const beat = (mark) => call(own, 'POST', `/agents/${agentId(1)}/heartbeat`,
+            { token: agentToken(agentId(1)), body: { status: 'online', metrics: { mark } } });
+        await beat(1);
+        await own.kill();
+        await own.restart();
+        await beat(2);
+        await call(own, 'POST', '/agents/heartbeats', { token: serviceToken(), body: {
+            heartbeats: [{ agentId: agentId(2), status: 'busy', at: new Date().toISOString() }],
+        } });
+        await own.kill();
+        const seen = own.journal();
+        assert.deepEqual(seen.map(({ agent, status }) => `${agent} ${status}`),
+            [`${agentId(1)} 201`, `${agentId(1)} 201`, `${agentId(2)} 200`, ' 200']);
+        assert.deepEqual(seen.slice(0, 2).map((e) => JSON.parse(e.body).metrics.mark), [1, 2]);
+    } finally {
+        if (!own.child.ended) await own.kill();
+        fs.rmSync(dir, { recursive: true, force: true });
+    }
 });

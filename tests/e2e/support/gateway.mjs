@@ -137,12 +137,23 @@ export class Gateway {
         return line ? Number(line.slice(head.length)) : 0;
     }
 
+    /** Again with the same configuration, after child.kill(); on the same ports if those were given. */
+    async restart({ args = [], env = {} } = {}) {
+        this.#spawn(args, env);
+        await this.#learnPorts();
+    }
+
     async stop(options) {
         try {
             await this.child.stop(options);
         } finally {
             await this.#discard();
         }
+    }
+
+    /** Whatever state it is in; for the end of a test. */
+    discard() {
+        return this.#discard();
     }
 
     async #discard() {

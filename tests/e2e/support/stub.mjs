@@ -1,4 +1,5 @@
 // The controller stub as a process, and its control port.
+import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
 import { Child, build, root } from './child.mjs';
@@ -42,19 +43,27 @@ export class Stub {
         port = 0,
         jwtSecret = JWT_SECRET,
         bulk = false,
+        journal,
     } = {}) {
         const stub = new Stub();
+        stub.journalFile = journal;
         const args = ['--port', port, '--agents', agents, '--connect-cost-ms', connectCostMs,
             '--token-ttl', tokenTtlS, '--jwt-secret', jwtSecret];
         if (bulk) args.push('--bulk');
         if (transcripts) args.push('--transcripts', transcriptsDir);
-        stub.child = new Child(path.join(build, 'aiwm-stub'), args.map(String));
-        const [line] = await stub.child.waitForLines('its ports', (l) => l.startsWith('{'));
-        const ports = JSON.parse(line);
-        stub.port = ports.port;
-        stub.controlPort = ports.control_port;
-        stub.url = `http://127.0.0.1:${stub.port}`;
+        if (journal) args.push('--journal', journal);
+        await stub.#spawn(args.map(String));
         return stub;
+    }
+
+    async #spawn(args) {
+        this.args = args;
+        this.child = new Child(path.join(build, 'aiwm-stub'), args);
+        const [line] = await this.child.waitForLines('its ports', (l) => l.startsWith('{'));
+        const ports = JSON.parse(line);
+        this.port = ports.port;
+        this.controlPort = ports.control_port;
+        this.url = `http://127.0.0.1:${this.port}`;
     }
 
     counts() {
@@ -74,6 +83,23 @@ export class Stub {
 
     reset() {
         return json(this.controlPort, 'POST', '/reset');
+    }
+
+    /** What it answered in all its lives, in order; needs `journal`, a file's name. */
+    journal() {
+        const lines = fs.readFileSync(this.journalFile, 'utf8').split('\n');
+        return lines.slice(0, -1).map((line) => JSON.parse(line));
+    }
+
+    /** kill -9; its port stays closed until restart(), which begins a new life of it. */
+    kill() {
+        return this.child.kill();
+    }
+
+    restart() {
+        const args = [...this.args];
+        args[args.indexOf('--port') + 1] = String(this.port);
+        return this.#spawn(args);
     }
 
     stop() {
