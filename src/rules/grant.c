@@ -5,20 +5,14 @@
 #include "rules/grant.h"
 
 #include "base/panic.h"
-#include "base/random.h"
 #include "base/str.h"
+#include "rules/seal.h"
 
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 enum {
-    NONCE = 12,
-    TAG = 16,
-    HMAC_SIZE = 32,
     PACK_VERSION = 1,
     CONTENT_TYPE_MAX = 95,
     /* version, status, proof, three 64-bit and two 32-bit numbers, length of the content type */
@@ -26,80 +20,28 @@ enum {
     FACTS_MAX = FACTS_FIXED + CONTENT_TYPE_MAX,
 };
 
-/* ---- libcrypto, fetched once: a fetch costs as much as the work ---- */
-
-static pthread_once_t fetched = PTHREAD_ONCE_INIT;
-static EVP_CIPHER *aes_gcm;
-static EVP_MAC_CTX *hmac_sha256; /* without a key; only ever duplicated */
-
-static void fetch(void) {
-    char digest[] = "SHA256";
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
-        OSSL_PARAM_construct_end(),
-    };
-    EVP_MAC *mac = EVP_MAC_fetch(NULL, OSSL_MAC_NAME_HMAC, NULL);
-    aes_gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
-    hmac_sha256 = mac ? EVP_MAC_CTX_new(mac) : NULL;
-    invariant(aes_gcm && hmac_sha256 && EVP_MAC_CTX_set_params(hmac_sha256, params) == 1);
-    EVP_MAC_free(mac); /* the context keeps it */
-}
-
-static void need_crypto(void) {
-    invariant(pthread_once(&fetched, fetch) == 0);
-}
-
-struct hmac {
-    EVP_MAC_CTX *context;
-};
-
-static struct hmac hmac_start(const void *key, size_t key_len) {
-    need_crypto();
-    struct hmac h = {EVP_MAC_CTX_dup(hmac_sha256)};
-    invariant(h.context && EVP_MAC_init(h.context, key, key_len, NULL) == 1);
-    return h;
-}
-
-static void hmac_add(struct hmac *h, struct span bytes) {
-    invariant(EVP_MAC_update(h->context, (const unsigned char *)bytes.ptr, bytes.len) == 1);
-}
-
-static void hmac_finish(struct hmac *h, uint8_t out[HMAC_SIZE]) {
-    size_t len;
-    invariant(EVP_MAC_final(h->context, out, &len, HMAC_SIZE) == 1 && len == HMAC_SIZE);
-    EVP_MAC_CTX_free(h->context);
-}
-
 /* ---- keys ---- */
 
 /* HKDF-SHA256 (RFC 5869); one block of output is all that is needed. */
 void grant_key_derive(struct span jwt_secret, struct grant_key *out) {
-    struct span salt = SPAN("aiwm-gateway connect cache");
-    uint8_t extracted[HMAC_SIZE];
-    struct hmac extract = hmac_start(salt.ptr, salt.len);
-    hmac_add(&extract, jwt_secret);
-    hmac_finish(&extract, extracted);
-    struct hmac expand = hmac_start(extracted, sizeof extracted);
-    hmac_add(&expand, SPAN("grant key 1"));
-    hmac_add(&expand, SPAN("\x01")); /* the block's number */
-    hmac_finish(&expand, out->bytes);
+    struct span block[] = {SPAN("grant key 1"), SPAN("\x01" /* the block's number */)};
+    uint8_t extracted[SEAL_HMAC];
+    seal_hmac(SPAN("aiwm-gateway connect cache"), &jwt_secret, 1, extracted);
+    seal_hmac((struct span){(const char *)extracted, sizeof extracted}, block, 2, out->bytes);
     OPENSSL_cleanse(extracted, sizeof extracted);
 }
 
 static void pass_hmac(const struct grant_key *key, struct span label, const struct agent_id *id,
-                      struct span secret, uint8_t out[HMAC_SIZE]) {
+                      struct span secret, uint8_t out[SEAL_HMAC]) {
     char text[AGENT_ID_HEX + 1] = {0}; /* the 0 between id and secret is its last byte */
     agent_id_text(id, text);
-    struct hmac h = hmac_start(key->bytes, sizeof key->bytes);
-    hmac_add(&h, label);
-    hmac_add(&h, (struct span){text, sizeof text});
-    hmac_add(&h, secret);
-    hmac_finish(&h, out);
+    struct span parts[] = {label, {text, sizeof text}, secret};
+    seal_hmac((struct span){(const char *)key->bytes, sizeof key->bytes}, parts, 3, out);
 }
 
 static void make_proof_and_seal(const struct grant_key *key, const struct agent_id *id,
-                                struct span secret, uint8_t proof[HMAC_SIZE],
-                                uint8_t seal[HMAC_SIZE]) {
+                                struct span secret, uint8_t proof[SEAL_HMAC],
+                                uint8_t seal[SEAL_HMAC]) {
     pass_hmac(key, SPAN(""), id, secret, proof);
     /* No id begins like this, so no proof is ever another agent's seal. */
     pass_hmac(key, SPAN("aiwm-gateway seal 1:"), id, secret, seal);
@@ -166,16 +108,16 @@ static size_t put_facts(const struct grant *g, uint8_t out[FACTS_MAX]) {
 /* Everything else in this file relies on these. */
 static bool facts_make_sense(const struct grant *g) {
     return (g->status == 200 || g->status == 201) && g->fetched_ms >= 0 &&
-           g->body_len <= GRANT_BODY_MAX && g->sealed_len == NONCE + g->body_len + TAG &&
+           g->body_len <= GRANT_BODY_MAX && g->sealed_len == g->body_len + SEAL_EXTRA &&
            g->expires_in_len <= 20 && g->expires_in_at <= g->body_len &&
            g->expires_in_len <= g->body_len - g->expires_in_at;
 }
 
 static struct grant *grant_new(size_t body_len) {
-    struct grant *g = must_zalloc(sizeof *g + NONCE + body_len + TAG);
+    struct grant *g = must_zalloc(sizeof *g + body_len + SEAL_EXTRA);
     atomic_init(&g->references, 1);
     g->body_len = body_len;
-    g->sealed_len = NONCE + body_len + TAG;
+    g->sealed_len = body_len + SEAL_EXTRA;
     return g;
 }
 
@@ -192,11 +134,10 @@ size_t grant_packed_len(const struct grant *g) {
 struct grant *grant_unpack(struct span packed) {
     const uint8_t *at = (const uint8_t *)packed.ptr;
     size_t type_len = packed.len >= FACTS_FIXED ? at[FACTS_FIXED - 1] : SIZE_MAX;
-    if (type_len > CONTENT_TYPE_MAX || packed.len < FACTS_FIXED + type_len + NONCE + TAG ||
-        packed.len > FACTS_MAX + NONCE + GRANT_BODY_MAX + TAG ||
-        take_number(&at, 1) != PACK_VERSION)
+    if (type_len > CONTENT_TYPE_MAX || packed.len < FACTS_FIXED + type_len + SEAL_EXTRA ||
+        packed.len > FACTS_MAX + GRANT_BODY_MAX + SEAL_EXTRA || take_number(&at, 1) != PACK_VERSION)
         return NULL;
-    struct grant *g = grant_new(packed.len - FACTS_FIXED - type_len - NONCE - TAG);
+    struct grant *g = grant_new(packed.len - FACTS_FIXED - type_len - SEAL_EXTRA);
     g->status = (int)take_number(&at, 2);
     memcpy(g->proof, at, GRANT_PROOF);
     at += GRANT_PROOF;
@@ -215,28 +156,16 @@ struct grant *grant_unpack(struct span packed) {
 
 /* ---- sealing ---- */
 
-static EVP_CIPHER_CTX *cipher_start(const struct grant *g, const struct agent_id *id,
-                                    const uint8_t seal[32], bool encrypt) {
+/* What the seal vouches for beside the body. */
+struct vouched {
     uint8_t facts[FACTS_MAX];
-    size_t facts_len = put_facts(g, facts);
-    int ignored;
-    need_crypto();
-    EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
-    invariant(c && EVP_CipherInit_ex2(c, aes_gcm, seal, g->sealed, encrypt, NULL) == 1);
-    invariant(EVP_CipherUpdate(c, NULL, &ignored, id->bytes, sizeof id->bytes) == 1);
-    invariant(EVP_CipherUpdate(c, NULL, &ignored, facts, (int)facts_len) == 1);
-    return c;
-}
+    struct span parts[2];
+};
 
-static void encrypt_body(struct grant *g, const struct grant_pass *pass, struct span body) {
-    uint8_t *text = g->sealed + NONCE, *tag = text + g->body_len;
-    int len;
-    random_fill(g->sealed, NONCE);
-    EVP_CIPHER_CTX *c = cipher_start(g, &pass->id, pass->seal, true);
-    invariant(EVP_CipherUpdate(c, text, &len, (const uint8_t *)body.ptr, (int)body.len) == 1);
-    invariant(EVP_CipherFinal_ex(c, tag, &len) == 1 && len == 0);
-    invariant(EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, TAG, tag) == 1);
-    EVP_CIPHER_CTX_free(c);
+static void vouch(const struct grant *g, const struct grant_pass *pass, struct vouched *out) {
+    size_t facts_len = put_facts(g, out->facts);
+    out->parts[0] = (struct span){(const char *)pass->id.bytes, sizeof pass->id.bytes};
+    out->parts[1] = (struct span){(const char *)out->facts, facts_len};
 }
 
 struct grant *grant_seal(const struct grant_pass *pass, const struct grant_facts *facts,
@@ -256,26 +185,20 @@ struct grant *grant_seal(const struct grant_pass *pass, const struct grant_facts
         grant_unref(g);
         return NULL;
     }
-    encrypt_body(g, pass, body);
+    struct vouched vouched;
+    vouch(g, pass, &vouched);
+    seal_close(pass->seal, vouched.parts, 2, body, g->sealed);
     return g;
 }
 
 bool grant_open(const struct grant *g, const struct grant_pass *pass, char *out) {
-    uint8_t tag[TAG];
-    int len;
     if (!grant_is_of(g, pass))
         return false;
-    memcpy(tag, g->sealed + NONCE + g->body_len, TAG);
+    struct vouched vouched;
+    vouch(g, pass, &vouched);
     const uint8_t *seal = is_of_previous(g, pass) ? pass->previous_seal : pass->seal;
-    EVP_CIPHER_CTX *c = cipher_start(g, &pass->id, seal, false);
-    bool opened =
-        EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, TAG, tag) == 1 &&
-        EVP_CipherUpdate(c, (uint8_t *)out, &len, g->sealed + NONCE, (int)g->body_len) == 1 &&
-        EVP_CipherFinal_ex(c, tag, &len) == 1;
-    EVP_CIPHER_CTX_free(c);
-    if (!opened) /* nobody may read what was not authenticated */
-        OPENSSL_cleanse(out, g->body_len);
-    return opened;
+    return seal_open(seal, vouched.parts, 2, (struct span){(const char *)g->sealed, g->sealed_len},
+                     out);
 }
 
 /* ---- sharing ---- */

@@ -27,7 +27,7 @@ BEGIN {
     # TLS; app/setup.h names the SSL_CTX that it hands from io to io.
     only("^openssl/(ssl|x509|x509v3|x509_vfy|pem|err|bio)\\.h$", "^(io/.*|app/setup\\.h)$")
     # libcrypto: digests and sealing.
-    only("^openssl/", "^(io/.*|app/setup\\.h|rules/(grant|token)\\.c)$")
+    only("^openssl/", "^(io/.*|app/setup\\.h|rules/(grant|seal|token)\\.c)$")
     only("^jansson\\.h$", "^rules/payload\\.c$")
     only("^jwt\\.h$", "^rules/token\\.c$")
     only("^yaml\\.h$", "^rules/config_yaml\\.c$")
