@@ -5,12 +5,10 @@
 #include "base/panic.h"
 #include "base/random.h"
 #include "base/secret.h"
-#include "rules/refusals.h"
 #include "rules/tags.h"
 #include "serve/fetch.h"
-#include "serve/purge.h"
+#include "serve/lesson.h"
 #include "serve/replay.h"
-#include "serve/verdict.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -213,96 +211,15 @@ static struct outcome *make_outcome(const struct fetched *f, struct grant *older
     return o;
 }
 
-/* What the answer depends on. */
-static struct tag_set tags_of(const struct connect_answer *answer) {
-    struct tag_set tags = {0};
-    tag_set_add(&tags, tag_of(TAG_EVERYTHING, SPAN("")));
-    tag_set_add(&tags, tag_of(TAG_ORGANIZATION, span_of(answer->org)));
-    if (answer->instruction.len > 0)
-        tag_set_add(&tags, tag_of(TAG_INSTRUCTION, answer->instruction));
-    if (answer->deployment.len > 0)
-        tag_set_add(&tags, tag_of(TAG_DEPLOYMENT, answer->deployment));
-    if (answer->has_deployment)
-        tag_set_add(&tags, tag_of(TAG_MANAGED, SPAN("")));
-    return tags;
-}
-
-/* A grant of this answer, or NULL where it is none to keep. */
-static struct grant *make_grant(const struct passenger *leader, const struct fetched *f,
-                                struct tag_set *tags) {
-    struct connect_answer answer;
-    bool keepable = leader->serve->shared->config->connect_cache.enabled && f->error == ERR_OK &&
-                    (f->status == 200 || f->status == 201) &&
-                    payload_read_connect_answer(f->body, &answer);
-    if (!keepable)
-        return NULL;
-    *tags = tags_of(&answer);
-    struct grant_facts facts = {.status = f->status,
-                                .fetched_ms = clock_wall_ms(),
-                                .expires_s = answer.expires_s,
-                                .expires_in_at = answer.expires_in_at,
-                                .expires_in_len = answer.expires_in_len,
-                                .content_type = f->content_type};
-    return grant_seal(&leader->pass, &facts, f->body);
-}
-
-/* Noes that are about the agent, whatever the secret. A stranger's wrong secret leaves the agent's
- * own grant alone. */
-static bool is_about_agent(int status, const char *message) {
-    return status == 404 || strcmp(message, "Agent is suspended") == 0 ||
-           strcmp(message, "Agent has no secret configured") == 0;
-}
-
-static void learn_refusal(struct passenger *leader, struct agent *agent, const struct fetched *f,
-                          const char *message) {
-    struct shared *shared = leader->serve->shared;
-    bool opened = agent->grant && grant_is_of(agent->grant, &leader->pass);
-    if (opened || is_about_agent(f->status, message))
-        agents_purge(shared->agents, agent); /* flights that took off earlier bring nothing now */
-    if (f->status == 401 && strcmp(message, "Agent is suspended") == 0)
-        agents_revoke(shared->agents, agent, REVOKED_SUSPENDED, purge_answered_s(f->date),
-                      clock_mono_ms());
-    if (f->status == 401 || f->status == 404)
-        refusals_add(shared->refusals, &agent->id, leader->pass.proof, f->status, message,
-                     clock_mono_ms());
-}
-
-static void learn_grant(struct passenger *leader, struct agent *agent, struct grant *grant,
-                        const struct tag_set *tags) {
-    agents_set_grant(leader->serve->shared->agents, agent, grant_ref(grant));
-    agent->tags = *tags;
-    agent->learnt = leader->flight->purges_seen;
-    agent->owed = false;
-}
-
-/* Returns whether the grant was stored. What was written meanwhile is truer than this answer, and
- * so is what a later flight has brought. */
-static bool learn(struct passenger *leader, struct agent *agent, const struct fetched *f,
-                  struct grant *grant, const struct tag_set *tags) {
-    char message[256];
-    uint64_t seen = leader->flight->purges_seen;
-    if (agent->purged > seen || (agent->grant && agent->learnt > seen))
-        return false;
-    if (grant)
-        learn_grant(leader, agent, grant, tags);
-    if (verdict_said(f, message))
-        learn_refusal(leader, agent, f, message);
-    /* Let in by the controller itself: whatever it said to heartbeats before is over. */
-    if (f->error == ERR_OK && f->status / 100 == 2) {
-        verdict_lift(agent);
-        agents_readmit(leader->serve->shared->agents, agent);
-    }
-    return grant != NULL;
-}
-
 /* Lands the flight: learns, takes its followers, and says how it ended for all aboard. */
 static struct outcome *land(struct passenger *leader, const struct fetched *f,
                             struct list *followers) {
     struct serve *s = leader->serve;
-    struct tag_set tags = {0};
-    struct grant *grant = make_grant(leader, f, &tags), *older = NULL;
+    struct lesson lesson;
+    struct grant *older = NULL;
+    lesson_take(&lesson, s, &leader->pass, f, leader->flight->purges_seen);
     struct agent *agent = agents_lock(s->shared->agents, &leader->pass.id, true);
-    bool stored = learn(leader, agent, f, grant, &tags);
+    bool stored = lesson_learn(&lesson, s, agent);
     if (controller_failed(f))
         older = usable_grant(s, agent, &leader->pass);
     flight_land(leader->flight, followers);
@@ -310,7 +227,7 @@ static struct outcome *land(struct passenger *leader, const struct fetched *f,
         container_of(at, struct passenger, seat)->aboard = false;
     agents_unlock(s->shared->agents, agent);
     leader->flight = NULL;
-    grant_unref(grant);
+    lesson_release(&lesson);
     return make_outcome(f, older, stored);
 }
 
