@@ -19,11 +19,11 @@ TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 LINTED  := src/main.c bench/stub_main.c $(SOURCES) $(STUB)
 FORMATTED := $(wildcard src/*.[ch] src/*/*.[ch] bench/*.[ch] bench/*/*.[ch] tests/*/*.[ch])
 
-LIBRARIES := libevent libevent_pthreads jansson libjwt yaml-0.1 openssl
+LIBRARIES := libevent libevent_pthreads jansson libjwt yaml-0.1 openssl hiredis
 
 # What `make deps-…` installs, by Debian's names.
 PACKAGES_build := gcc libc6-dev pkg-config libevent-dev libjansson-dev libjwt-dev libyaml-dev \
-                  libssl-dev
+                  libssl-dev libhiredis-dev
 PACKAGES_run   := $(PACKAGES_build) curl
 PACKAGES_test  := $(PACKAGES_build) libcriterion-dev nodejs openssl redis-server \
                   redis-sentinel redis-tools

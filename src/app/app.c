@@ -89,6 +89,7 @@ static void log_policy(const struct app *app) {
              F_INT("forward_interval_ms", c->heartbeat.forward_interval_ms),
              F_INT("max_hold_ms", c->heartbeat.max_hold_ms),
              F_INT("expiry_ms", c->heartbeat.expiry_ms),
+             F_TEXT("redis", c->redis.url[0] ? c->redis.url : "none"),
              F_TEXT("bulk",
                     c->heartbeat.bulk && c->upstream.service_token.bytes ? "if offered" : "off"));
 }
@@ -125,6 +126,7 @@ static void make_shared(struct app *app) {
     uint8_t hash_key[16];
     random_fill(hash_key, sizeof hash_key);
     shared->config = config;
+    shared->redis = app->setup.redis.url ? &app->setup.redis : NULL;
     make_grant_keys(config, shared);
     shared->agents = agents_new(cache_memory(config), MAX_AGENTS, hash_key);
     shared->tags = must_zalloc(sizeof *shared->tags);
@@ -285,12 +287,53 @@ static void end(struct app *app) {
     free(app->workers);
 }
 
+/* ---- is this a Redis we can work with? ---- */
+
+struct trial {
+    struct loop loop;
+    struct timer look;
+    struct redis *redis;
+};
+
+static void look_at_trial(void *arg) {
+    enum { TRIAL_LOOK_MS = 2 };
+    struct trial *t = arg;
+    if (redis_was_tried(t->redis))
+        loop_stop(&t->loop);
+    else
+        timer_start(&t->look, TRIAL_LOOK_MS);
+}
+
+/* A Redis that is away comes later, and nobody waits for it longer than a first attempt takes. One
+ * in Cluster mode never fits: that is a mistake in the configuration. */
+static bool redis_fits(const struct redis_options *options) {
+    struct trial t;
+    if (!options->url)
+        return true;
+    loop_init(&t.loop);
+    timer_init(&t.look, &t.loop, look_at_trial, &t);
+    t.redis = redis_new(&t.loop, options, NULL, NULL);
+    timer_start(&t.look, 0);
+    loop_run(&t.loop);
+    bool fits = redis_trouble(t.redis) != REDIS_CLUSTER;
+    redis_free(t.redis);
+    loop_release(&t.loop);
+    return fits;
+}
+
 static int serve_until_term(struct app *app, const struct demo *demo) {
     const struct config *config = app->setup.config;
     log_start((enum log_level)config->log.level, (enum log_format)config->log.format);
     log_info("starting", F_TEXT("version", GATEWAY_VERSION),
              F_TEXT("upstream", app->setup.upstream_authority));
     log_warnings(str_span(&app->setup.warnings));
+    if (!redis_fits(&app->setup.redis)) {
+        log_stop(LOG_WAIT_MS);
+        (void)fprintf(stderr,
+                      "redis.url: this Redis runs in Cluster mode, which is not supported; use a "
+                      "single Redis, or one with replicas and sentinels\n");
+        return EXIT_CONFIG;
+    }
     raise_descriptors(config);
     begin(app);
     log_policy(app);

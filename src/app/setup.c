@@ -3,6 +3,7 @@
 #include "base/panic.h"
 #include "io/files.h"
 #include "io/tls.h"
+#include "serve/scripts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,19 +89,58 @@ static bool make_upstream(struct setup *s) {
     return s->upstream.tls != NULL;
 }
 
+static bool make_redis_tls(struct setup *s) {
+    const struct config *config = s->config;
+    char why[TLS_WHY];
+    s->redis.tls = tls_client_new(secret_span(&config->redis.ca), why);
+    if (!s->redis.tls) {
+        (void)fprintf(stderr, "redis.ca_file: %s\n", why);
+        return false;
+    }
+    if (!config->redis.certificate.bytes)
+        return true;
+    bool fine = tls_client_present(s->redis.tls, secret_span(&config->redis.certificate),
+                                   secret_span(&config->redis.private_key), why);
+    if (!fine)
+        (void)fprintf(stderr, "redis.certificate_file, redis.private_key_file: %s\n", why);
+    return fine;
+}
+
+static bool make_redis(struct setup *s) {
+    const struct config *config = s->config;
+    if (config->redis.url[0] == '\0')
+        return true;
+    const char *complaint = redis_url_parse(span_of(config->redis.url), &s->redis_url);
+    invariant(!complaint); /* the configuration was judged */
+    s->redis = (struct redis_options){
+        .name = "redis",
+        .url = &s->redis_url,
+        .username = span_of(config->redis.username),
+        .password = secret_span(&config->redis.password),
+        .sentinel_password = secret_span(&config->redis.sentinel_password),
+        .connect_timeout_ms = config->redis.connect_timeout_ms,
+        .command_timeout_ms = config->redis.command_timeout_ms,
+        .scripts = serve_scripts,
+        .script_count = SCRIPT_COUNT,
+        .health = &s->redis_health,
+    };
+    return !s->redis_url.tls || make_redis_tls(s);
+}
+
 bool setup_read(struct setup *s, const char *config_file, char *const *environ) {
     *s = (struct setup){0};
     str_init(&s->warnings, TEXT_MAX);
     if (!read_config(s, config_file, environ))
         return false;
-    bool tls_fine = make_tls(s);
-    return make_upstream(s) && tls_fine;
+    bool tls_fine = make_tls(s), redis_fine = make_redis(s);
+    return make_upstream(s) && tls_fine && redis_fine;
 }
 
 void setup_release(struct setup *s) {
     str_release(&s->warnings);
     SSL_CTX_free(s->tls);
     SSL_CTX_free(s->upstream.tls);
+    SSL_CTX_free(s->redis.tls);
     free(s->upstream_host);
     if (s->config)
         config_free(s->config);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "app/options.h"
+#include "io/redis.h"
 #include "io/upstream.h"
 #include "rules/config.h"
 
@@ -15,6 +16,9 @@ struct setup {
     struct upstream_options upstream; /* its host is owned here */
     char *upstream_host;
     char upstream_authority[300]; /* "host:port" as it goes into Host, terminated */
+    struct redis_url redis_url;
+    struct redis_health redis_health;
+    struct redis_options redis; /* its url is NULL: no Redis */
 };
 
 /* Reads file and environment and judges all of it. False: all complaints were written to standard

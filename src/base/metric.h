@@ -76,7 +76,53 @@
     X(UPSTREAM_RETRIED, counter, "upstream_retried_total", "",                                     \
       "Calls repeated on a new connection.")                                                       \
     X(UPSTREAM_CONNECTIONS, gauge, "upstream_connections", "",                                     \
-      "Open connections to the controller.")
+      "Open connections to the controller.")                                                       \
+    X(REDIS_UP, gauge, "redis_up", "", "1 while Redis shares and keeps what it should.")           \
+    X(REDIS_CONNECTIONS, gauge, "redis_connections", "",                                           \
+      "Connections to Redis in use, one a worker.")                                                \
+    X(REDIS_DURABLE, gauge, "redis_durable", "",                                                   \
+      "1 while Redis writes what it acknowledges to disk (AOF) and evicts nothing.")               \
+    X(REDIS_COMMANDS, counter, "redis_commands_total", "", "Commands sent to Redis.")              \
+    X(REDIS_SENDS, counter, "redis_sends_total", "",                                               \
+      "Writes in which commands travelled to Redis, together.")                                    \
+    X(REDIS_ERROR_UNREACHABLE, counter, "redis_errors_total", "reason=\"unreachable\"",            \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_TIMEOUT, counter, "redis_errors_total", "reason=\"timeout\"",                    \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_CLOSED, counter, "redis_errors_total", "reason=\"closed\"",                      \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_TLS, counter, "redis_errors_total", "reason=\"tls\"",                            \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_PROTOCOL, counter, "redis_errors_total", "reason=\"protocol\"",                  \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_AUTH, counter, "redis_errors_total", "reason=\"auth\"",                          \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_NOAUTH, counter, "redis_errors_total", "reason=\"noauth\"",                      \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_NOPERM, counter, "redis_errors_total", "reason=\"noperm\"",                      \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_LOADING, counter, "redis_errors_total", "reason=\"loading\"",                    \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_BUSY, counter, "redis_errors_total", "reason=\"busy\"",                          \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_READONLY, counter, "redis_errors_total", "reason=\"readonly\"",                  \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_NO_MASTER, counter, "redis_errors_total", "reason=\"no_master\"",                \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_MASTERDOWN, counter, "redis_errors_total", "reason=\"masterdown\"",              \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_CLUSTER, counter, "redis_errors_total", "reason=\"cluster\"",                    \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_FULL, counter, "redis_errors_total", "reason=\"full\"",                          \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_MISCONF, counter, "redis_errors_total", "reason=\"misconf\"",                    \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_NOREPLICAS, counter, "redis_errors_total", "reason=\"noreplicas\"",              \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_NOSCRIPT, counter, "redis_errors_total", "reason=\"noscript\"",                  \
+      "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_OTHER, counter, "redis_errors_total", "reason=\"other\"",                        \
+      "Troubles with Redis by reason.")
 
 enum metric {
 #define X(symbol, kind, family, labels, help) METRIC_##symbol,

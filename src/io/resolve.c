@@ -44,10 +44,10 @@ static void note_result(struct resolver *r, int error) {
         return;
     r->failing = error != 0;
     if (r->failing)
-        log_warn("the controller's name cannot be resolved", F_TEXT("host", r->host),
+        log_warn("a name cannot be resolved", F_TEXT("host", r->host),
                  F_TEXT("error", evutil_gai_strerror(error)));
     else
-        log_info("the controller's name is resolved again", F_TEXT("host", r->host));
+        log_info("a name is resolved again", F_TEXT("host", r->host));
 }
 
 static void remember(struct resolver *r, const struct evutil_addrinfo *found) {

@@ -44,7 +44,7 @@ static bool use_certificates(SSL_CTX *ctx, struct span pem, char why[TLS_WHY]) {
     bool fine = leaf && SSL_CTX_use_certificate(ctx, leaf) == 1;
     X509_free(leaf);
     if (!fine) {
-        explain(why, "the certificate cannot be read (PEM, server certificate first)");
+        explain(why, "the certificate cannot be read (PEM, own certificate first)");
         BIO_free(bio);
         return false;
     }
@@ -134,6 +134,11 @@ SSL_CTX *tls_client_new(struct span ca_pem, char why[TLS_WHY]) {
     explain(why, "the certificate authorities cannot be read (PEM)");
     SSL_CTX_free(ctx);
     return NULL;
+}
+
+bool tls_client_present(SSL_CTX *ctx, struct span certificate_pem, struct span key_pem,
+                        char why[TLS_WHY]) {
+    return use_certificates(ctx, certificate_pem, why) && use_key(ctx, key_pem, why);
 }
 
 /* ---- the demo's certificate ---- */

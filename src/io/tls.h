@@ -18,6 +18,11 @@ SSL_CTX *tls_server_new(struct span certificate_pem, struct span key_pem, char w
  * authorities when that is empty. */
 SSL_CTX *tls_client_new(struct span ca_pem, char why[TLS_WHY]);
 
+/* Presents a certificate (and its chain) to servers that want one. False and a sentence in `why`.
+ */
+bool tls_client_present(SSL_CTX *ctx, struct span certificate_pem, struct span key_pem,
+                        char why[TLS_WHY]);
+
 /* A certificate for `localhost`, 127.0.0.1 and ::1, valid for 30 days, made in memory: for the
  * demo. False when OpenSSL fails. */
 bool tls_self_signed(struct str *certificate_pem, struct str *key_pem);

@@ -65,6 +65,23 @@ struct config {
         bool revoke_on_regenerate;
     } policy;
     struct {
+        char *url;        /* see rules/redis_url.h; "": no Redis */
+        char *key_prefix; /* of every key */
+        char *username;
+        char *password_file;
+        struct config_secret password;
+        char *sentinel_password_file;
+        struct config_secret sentinel_password;
+        char *ca_file;
+        struct config_secret ca; /* contents; empty: the system's */
+        char *certificate_file;
+        struct config_secret certificate; /* ours, for a Redis that wants one */
+        char *private_key_file;
+        struct config_secret private_key;
+        int64_t connect_timeout_ms;
+        int64_t command_timeout_ms;
+    } redis;
+    struct {
         bool enabled;
         char *key_file;
         struct config_secret key;

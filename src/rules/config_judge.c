@@ -1,6 +1,7 @@
 #include "base/panic.h"
 #include "rules/config_reading.h"
 #include "rules/config_values.h"
+#include "rules/redis_url.h"
 #include "rules/token.h"
 
 #include <stdio.h>
@@ -49,6 +50,27 @@ static void judge_upstream_ca(struct config_reading *r) {
     bool is_plain = span_starts(span_of(r->config->upstream.url), SPAN("http://"));
     if (is_plain && r->config->upstream.ca.bytes)
         config_warn(r, row_of("upstream.ca_file"), "is not used: upstream.url begins with http://");
+}
+
+static bool is_tls_redis(const struct config *config) {
+    struct redis_url url;
+    return !redis_url_parse(span_of(config->redis.url), &url) && url.tls;
+}
+
+/* Files that speak of TLS where there is none are a sign that TLS was meant. */
+static void judge_redis(struct config_reading *r) {
+    static const char *const tls_keys[] = {"redis.ca_file", "redis.certificate_file",
+                                           "redis.private_key_file"};
+    const struct config *c = r->config;
+    bool speaks_tls = c->redis.url[0] == '\0' || is_tls_redis(c);
+    for (size_t i = 0; i < sizeof tls_keys / sizeof tls_keys[0]; i++)
+        if (!speaks_tls && config_value_content(r->config, row_of(tls_keys[i]))->bytes)
+            config_warn(r, row_of(tls_keys[i]), "is not used: redis.url is no rediss: URL");
+    if (!c->redis.certificate.bytes != !c->redis.private_key.bytes)
+        config_complain(r, row_of("redis.certificate_file"),
+                        "needs redis.private_key_file beside it, and the other way round");
+    if (c->redis.username[0] != '\0' && has_no_content(r, "redis.password_file"))
+        config_complain(r, row_of("redis.username"), "needs redis.password_file beside it");
 }
 
 /* ---- jwt ---- */
@@ -140,6 +162,7 @@ void config_judge(struct config_reading *r) {
     judge_required(r);
     judge_tls(r);
     judge_upstream_ca(r);
+    judge_redis(r);
     judge_jwt(r);
     judge_cache_key(r);
     for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++)

@@ -102,6 +102,22 @@ const struct config_row config_rows[] = {
     BOOL(policy, revoke_on_regenerate, "false", RELOAD,
          "refuse an agent's older tokens once its credentials were regenerated"),
 
+    TEXT(redis, url, "", config_redis_url_complaint, false, RESTART,
+         "Redis that replicas share and that keeps acknowledged heartbeats: redis://host:6379, "
+         "rediss://..., unix:/path, redis+sentinel://h1,h2,h3/master; empty: none"),
+    TEXT(redis, key_prefix, "aiwm-gateway:", config_redis_prefix_complaint, false, RESTART,
+         "what every key in Redis begins with; one for each fleet of gateways"),
+    TEXT(redis, username, "", NULL, false, RESTART, "user of Redis' ACL; empty: the default user"),
+    CONTENT(redis, password, "password of Redis"),
+    CONTENT(redis, sentinel_password, "password of the sentinels, where they want one"),
+    CONTENT(redis, ca, "CA certificates, PEM, that may vouch for rediss:; else the system's"),
+    CONTENT(redis, certificate, "our certificate, PEM, for a Redis that wants one"),
+    CONTENT(redis, private_key, "private key of redis.certificate_file, PEM"),
+    DURATION(redis, connect_timeout, "1s", "50ms", "60s", RESTART,
+             "longest wait until a connection to Redis is ready for use"),
+    DURATION(redis, command_timeout, "1s", "50ms", "60s", RESTART,
+             "a Redis that is silent for longer is given up and connected to anew"),
+
     BOOL(connect_cache, enabled, "true", RELOAD, "answer known agents' connects from the cache"),
     CONTENT(connect_cache, key,
             "key that seals cached answers, 32 bytes or more; else derived from the JWT secret"),

@@ -31,7 +31,7 @@ struct config_row {
     const char *help;
 };
 
-enum { CONFIG_ROWS_MAX = 64, CONFIG_KEY_MAX = 64, CONFIG_VARIABLE_MAX = 96 };
+enum { CONFIG_ROWS_MAX = 128, CONFIG_KEY_MAX = 64, CONFIG_VARIABLE_MAX = 96 };
 
 extern const struct config_row config_rows[];
 size_t config_row_count(void);

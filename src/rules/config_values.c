@@ -1,5 +1,7 @@
 #include "rules/config_values.h"
 
+#include "rules/redis_url.h"
+
 #include "base/panic.h"
 
 #include <arpa/inet.h>
@@ -235,6 +237,22 @@ const char *config_prefix_complaint(struct span text) {
             return "has an empty segment or one that begins with a dot; write it like /dev/aiwm";
     }
     return NULL;
+}
+
+const char *config_redis_url_complaint(struct span text) {
+    return text.len == 0 ? NULL : redis_url_parse(text, NULL);
+}
+
+/* Braces would mean something to Redis Cluster, and stars to an ACL. */
+const char *config_redis_prefix_complaint(struct span text) {
+    enum { PREFIX_MAX = 64 };
+    for (size_t i = 0; i < text.len; i++)
+        if (text.ptr[i] <= ' ' || text.ptr[i] > '~' || strchr("*?[]{}\\", text.ptr[i]))
+            return "may hold printable ASCII without spaces and * ? [ ] { }; write it like "
+                   "aiwm-gateway:";
+    return text.len > 0 && text.len <= PREFIX_MAX ? NULL
+                                                  : "must have 1 to 64 characters; write it like "
+                                                    "aiwm-gateway:";
 }
 
 /* ---- any type ---- */

@@ -16,6 +16,12 @@ static struct token_verifier *make_verifier(const struct config *config) {
     return token_verifier_new(&secrets, config->jwt.leeway_ms / 1000, CACHE_ENTRIES, hash_key);
 }
 
+/* What is to be done when Redis comes back, or is gone. */
+static void on_redis(void *arg, bool here) {
+    (void)arg;
+    (void)here;
+}
+
 void serve_init(struct serve *s, struct shared *shared, size_t worker, struct loop *loop,
                 struct upstream *upstream) {
     enum { FIELDS_MAX = 2 * HTTP_HEAD_MAX, BODY_MAX = 65536 + GRANT_BODY_MAX };
@@ -24,9 +30,12 @@ void serve_init(struct serve *s, struct shared *shared, size_t worker, struct lo
     str_init(&s->head, FIELDS_MAX);
     str_init(&s->body, BODY_MAX);
     s->verifier = make_verifier(shared->config);
+    if (shared->redis)
+        s->redis = redis_new(loop, shared->redis, on_redis, s);
 }
 
 void serve_release(struct serve *s) {
+    redis_free(s->redis);
     token_verifier_free(s->verifier);
     str_release(&s->fields);
     str_release(&s->head);

@@ -9,6 +9,7 @@
 
 #include "io/loop.h"
 #include "io/mailbox.h"
+#include "io/redis.h"
 #include "io/server.h"
 #include "io/upstream.h"
 #include "rules/agents.h"
@@ -28,6 +29,7 @@ struct shared {
     struct tags *tags;
     struct refusals *refusals;
     _Atomic int64_t refresh_arrival_us; /* of the refresh rate (serve/refresh.c) */
+    const struct redis_options *redis;  /* NULL: there is none */
     struct server_limits limits;
     char upstream_authority[300]; /* "host:port", terminated */
     size_t worker_count;
@@ -48,6 +50,7 @@ struct serve {
     struct loop *loop;
     struct server *server;
     struct upstream *upstream;
+    struct redis *redis; /* NULL: none is configured */
     struct token_verifier *verifier;
     struct flush *flush;
     struct refresh *refresh;

@@ -1,0 +1,636 @@
+#include "io/redis.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "base/panic.h"
+#include "base/random.h"
+#include "base/secret.h"
+#include "io/redis_link.h"
+#include "io/resolve.h"
+
+#include <hiredis/hiredis.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/un.h>
+
+enum {
+    BACKOFF_MIN_MS = 50,
+    BACKOFF_MAX_MS = 2000,
+    SETTLED_MS = 5000, /* here for so long: the next backoff begins anew */
+    SENTINEL_MS = 500, /* one that is silent must not use up the time of all */
+    SHA_HEX = 40,
+    CALM_MS = 10000, /* no more of a command's trouble for so long: it is over */
+};
+
+enum phase { AWAY, ASKING, GREETING, HERE };
+
+struct redis {
+    struct loop *loop;
+    const struct redis_options *options;
+    redis_state *state;
+    void *arg;
+    enum phase phase;
+    bool tried;
+    struct redis_link link;
+    struct resolver *resolver;
+    struct timer again, patience;
+    int failures;    /* attempts in a row */
+    size_t sentinel; /* the one asked */
+    size_t sentinels_tried;
+    size_t address; /* which of a name's addresses is next */
+    char host[REDIS_HOST_SIZE];
+    enum redis_trouble trouble;
+    int64_t here_since_ms;
+    int64_t time_asked_us, offset_us; /* Redis' clock minus our monotonic one */
+    bool clock_known;
+    struct redis_info info;
+    bool is_master;
+    size_t greetings;         /* replies still to come */
+    enum redis_trouble blame; /* what it is when patience is over */
+    char (*sha)[SHA_HEX];
+};
+
+/* ---- what the process knows ---- */
+
+static void log_change(const struct redis *r, const char *message, enum redis_trouble t) {
+    log_warn(message, F_TEXT("name", r->options->name),
+             F_TEXT("reason", redis_trouble_row(t)->name),
+             F_TEXT("detail", redis_trouble_row(t)->text));
+}
+
+_Static_assert((int)METRIC_REDIS_ERROR_OTHER - (int)METRIC_REDIS_ERROR_UNREACHABLE ==
+                   (int)REDIS_OTHER - (int)REDIS_UNREACHABLE,
+               "each trouble has its row of redis_errors_total, in the same order");
+
+/* Counted always, logged when it begins. */
+static void note_trouble(struct redis *r, enum redis_trouble t) {
+    struct redis_health *health = r->options->health;
+    int none = REDIS_NONE;
+    metric_add((enum metric)(METRIC_REDIS_ERROR_UNREACHABLE + (int)t - REDIS_UNREACHABLE), 1);
+    atomic_store(&health->trouble_ms, clock_mono_ms());
+    if (atomic_compare_exchange_strong(&health->trouble, &none, (int)t))
+        log_change(r, "redis is in trouble", t);
+}
+
+static void note_well(struct redis *r, enum redis_trouble t) {
+    int was = (int)t;
+    if (atomic_compare_exchange_strong(&r->options->health->trouble, &was, REDIS_NONE))
+        log_info("redis is well again", F_TEXT("name", r->options->name));
+}
+
+/* A good reply: has a trouble of commands only been quiet for long enough? */
+static void note_reply(struct redis *r) {
+    struct redis_health *health = r->options->health;
+    enum redis_trouble t =
+        (enum redis_trouble)atomic_load_explicit(&health->trouble, memory_order_relaxed);
+    if (t == REDIS_NONE || redis_trouble_row(t)->ends_connection)
+        return;
+    if (clock_mono_ms() - atomic_load(&health->trouble_ms) > CALM_MS)
+        note_well(r, t);
+}
+
+/* The gauges are about the Redis that shares and keeps, not about streams that are read. */
+static void count_here(const struct redis *r, int n, bool changes_all) {
+    if (r->options->reads_only)
+        return;
+    metric_add(METRIC_REDIS_CONNECTIONS, n);
+    metric_add(METRIC_REDIS_UP, changes_all ? n : 0);
+}
+
+static void note_here(struct redis *r) {
+    struct redis_health *health = r->options->health;
+    int here = atomic_fetch_add(&health->here, 1) + 1;
+    enum redis_trouble t = (enum redis_trouble)atomic_load(&health->trouble);
+    count_here(r, 1, here == 1);
+    if (!atomic_exchange(&health->introduced, true))
+        log_info("redis is here", F_TEXT("name", r->options->name),
+                 F_TEXT("version", r->info.version));
+    if (here == atomic_load(&health->clients) && redis_trouble_row(t)->ends_connection)
+        note_well(r, t);
+}
+
+static void note_away(struct redis *r) {
+    count_here(r, -1, atomic_fetch_sub(&r->options->health->here, 1) == 1);
+}
+
+/* Whether what Redis acknowledges is safe there. */
+static void note_durability(struct redis *r) {
+    struct redis_health *health = r->options->health;
+    bool durable = r->info.persistent && !r->info.evicts;
+    if (atomic_exchange(&health->durable, durable) != durable)
+        metric_add(METRIC_REDIS_DURABLE, durable ? 1 : -1);
+    if (durable || atomic_exchange(&health->warned, true))
+        return;
+    log_warn(r->info.persistent
+                 ? "redis may evict what it holds: set maxmemory-policy noeviction"
+                 : "redis would forget acknowledged heartbeats in a restart: set appendonly yes",
+             F_TEXT("name", r->options->name), F_TEXT("version", r->info.version));
+}
+
+/* ---- life: away ---- */
+
+static void attempt(void *arg);
+
+static int64_t backoff_ms(const struct redis *r) {
+    int64_t most = BACKOFF_MIN_MS;
+    for (int i = 1; i < r->failures && most < BACKOFF_MAX_MS; i++)
+        most *= 2;
+    if (most > BACKOFF_MAX_MS)
+        most = BACKOFF_MAX_MS;
+    return most / 2 + (int64_t)(random_u64() % (uint64_t)(most / 2 + 1));
+}
+
+/* All that callers wait for ends without a reply; a greeting is just forgotten. */
+static void fail_pending(struct redis *r, bool tell) {
+    for (struct redis_pending *p; (p = redis_link_take(&r->link)) != NULL;) {
+        if (tell)
+            p->done(p->arg, NULL);
+        redis_pending_free(p);
+    }
+    r->greetings = 0;
+}
+
+static void leave(struct redis *r, enum redis_trouble t) {
+    bool was_here = r->phase == HERE;
+    if (was_here && clock_mono_ms() - r->here_since_ms > SETTLED_MS)
+        r->failures = 0;
+    r->failures++;
+    r->address++;
+    r->trouble = t;
+    r->phase = AWAY;
+    r->tried = true;
+    timer_stop(&r->patience);
+    redis_link_close(&r->link);
+    if (was_here)
+        note_away(r);
+    note_trouble(r, t);
+    timer_start(&r->again, backoff_ms(r));
+    fail_pending(r, was_here);
+    if (was_here && r->state)
+        r->state(r->arg, false);
+}
+
+/* ---- life: greeting ---- */
+
+/* The caller frees it with redisFreeCommand. */
+static struct span format(const struct span *words, size_t count) {
+    const char *argv[REDIS_ARGS_MAX + 3];
+    size_t lens[REDIS_ARGS_MAX + 3];
+    char *text = NULL;
+    for (size_t i = 0; i < count; i++) {
+        argv[i] = words[i].ptr ? words[i].ptr : "";
+        lens[i] = words[i].len;
+    }
+    int len = redisFormatCommandArgv(&text, (int)count, argv, lens);
+    invariant(len > 0);
+    return (struct span){text, (size_t)len};
+}
+
+/* Our commands' replies come here; those of callers go to on_reply's end. */
+static void greet_with(struct redis *r, const struct span *words, size_t count, redis_done *done) {
+    struct span text = format(words, count);
+    redis_link_send(&r->link, text, redis_pending_new(done, r));
+    secret_cleanse((char *)(uintptr_t)text.ptr, text.len);
+    redisFreeCommand((char *)(uintptr_t)text.ptr);
+    r->greetings++;
+}
+
+static void arrive(struct redis *r) {
+    r->phase = HERE;
+    r->tried = true;
+    r->trouble = REDIS_NONE;
+    r->here_since_ms = clock_mono_ms();
+    timer_stop(&r->patience);
+    if (!r->options->reads_only)
+        note_durability(r);
+    note_here(r);
+    if (r->state)
+        r->state(r->arg, true);
+}
+
+/* Each reply of the greeting has been read by its own function by now. */
+static void greeted(struct redis *r) {
+    if (--r->greetings > 0)
+        return;
+    if (r->info.cluster)
+        leave(r, REDIS_CLUSTER);
+    else if (r->info.loading)
+        leave(r, REDIS_LOADING);
+    else if (!r->options->reads_only && !r->is_master)
+        leave(r, REDIS_READONLY);
+    else
+        arrive(r);
+}
+
+static void on_agreed(void *arg, const struct redis_reply *reply) {
+    (void)reply;
+    greeted(arg);
+}
+
+static void on_role(void *arg, const struct redis_reply *reply) {
+    struct redis *r = arg;
+    r->is_master = span_equal(redis_text(redis_at(reply, 0)), SPAN("master"));
+    greeted(r);
+}
+
+static void on_info(void *arg, const struct redis_reply *reply) {
+    struct redis *r = arg;
+    redis_info_parse(redis_text(reply), &r->info);
+    greeted(r);
+}
+
+/* Taken in the middle of the round trip: off by half of it at most. */
+static void on_time(void *arg, const struct redis_reply *reply) {
+    struct redis *r = arg;
+    int64_t now_us = clock_mono_us();
+    int64_t theirs_us =
+        redis_integer(redis_at(reply, 0)) * 1000000 + redis_integer(redis_at(reply, 1));
+    r->offset_us = theirs_us - (r->time_asked_us + (now_us - r->time_asked_us) / 2);
+    r->clock_known = true;
+    greeted(r);
+}
+
+/* Scripts are loaded in order, so the last replies of the greeting are theirs, in order. */
+static void on_loaded(void *arg, const struct redis_reply *reply) {
+    struct redis *r = arg;
+    struct span sha = redis_text(reply);
+    size_t script = r->options->script_count - r->greetings;
+    if (sha.len == SHA_HEX && script < r->options->script_count)
+        memcpy(r->sha[script], sha.ptr, SHA_HEX);
+    greeted(r);
+}
+
+static void authenticate(struct redis *r, struct span username, struct span password) {
+    if (password.len == 0)
+        return;
+    if (username.len > 0)
+        greet_with(r, (struct span[]){SPAN("AUTH"), username, password}, 3, on_agreed);
+    else
+        greet_with(r, (struct span[]){SPAN("AUTH"), password}, 2, on_agreed);
+}
+
+static void load_scripts(struct redis *r) {
+    for (size_t i = 0; i < r->options->script_count; i++)
+        greet_with(
+            r, (struct span[]){SPAN("SCRIPT"), SPAN("LOAD"), span_of(r->options->scripts[i].text)},
+            3, on_loaded);
+}
+
+static void greet(struct redis *r) {
+    char database[12];
+    const struct redis_options *o = r->options;
+    authenticate(r, o->username, o->password);
+    (void)snprintf(database, sizeof database, "%d", o->url->database);
+    if (o->url->database > 0)
+        greet_with(r, (struct span[]){SPAN("SELECT"), span_of(database)}, 2, on_agreed);
+    if (!o->reads_only) {
+        greet_with(r, (struct span[]){SPAN("ROLE")}, 1, on_role);
+        greet_with(r, (struct span[]){SPAN("INFO")}, 1, on_info);
+        r->time_asked_us = clock_mono_us();
+        greet_with(r, (struct span[]){SPAN("TIME")}, 1, on_time);
+        load_scripts(r);
+    }
+    if (r->greetings == 0)
+        arrive(r);
+}
+
+/* ---- life: connecting ---- */
+
+static void ask_sentinel(struct redis *r);
+
+static void be_patient(struct redis *r, int64_t ms, enum redis_trouble blame) {
+    r->blame = blame;
+    timer_start(&r->patience, ms);
+}
+
+/* What fails at once fails in the loop's next turn: nobody finds himself away inside his own call.
+ */
+static void connect_at(struct redis *r, const struct sockaddr *address, unsigned int len) {
+    const struct redis_options *o = r->options;
+    if (!redis_link_open(&r->link, address, len, o->url->tls ? o->tls : NULL, r->host,
+                         o->command_timeout_ms))
+        be_patient(r, 0, REDIS_UNREACHABLE);
+}
+
+static void on_resolved(void *arg, const struct resolved *found) {
+    struct redis *r = arg;
+    if (r->phase == AWAY || r->link.open)
+        return; /* too late: the attempt is over */
+    if (found->count == 0) {
+        be_patient(r, 0, REDIS_UNREACHABLE);
+        return;
+    }
+    const struct resolved_address *at = &found->address[r->address % found->count];
+    connect_at(r, (const struct sockaddr *)&at->at, at->len);
+}
+
+/* A new resolver each time: what it remembered may be where Redis was before. */
+static void connect_to(struct redis *r, const struct redis_host *host) {
+    if (r->resolver)
+        resolver_free(r->resolver);
+    (void)snprintf(r->host, sizeof r->host, "%s", host->name);
+    r->resolver = resolver_new(r->loop, host->name, host->port);
+    resolver_ask(r->resolver, on_resolved, r);
+}
+
+static void connect_to_socket(struct redis *r) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, r->options->url->path, sizeof address.sun_path);
+    connect_at(r, (const struct sockaddr *)&address, sizeof address);
+}
+
+static void start_greeting(struct redis *r) {
+    r->phase = GREETING;
+    r->is_master = false;
+    r->info = (struct redis_info){0};
+    be_patient(r, r->options->connect_timeout_ms, REDIS_TIMEOUT);
+}
+
+static void attempt(void *arg) {
+    struct redis *r = arg;
+    const struct redis_url *url = r->options->url;
+    if (url->master[0] != '\0') {
+        r->sentinels_tried = 0;
+        ask_sentinel(r);
+        return;
+    }
+    start_greeting(r);
+    if (url->host_count == 0)
+        connect_to_socket(r);
+    else
+        connect_to(r, &url->host[0]);
+}
+
+/* ---- sentinels ---- */
+
+static void ask_sentinel(struct redis *r) {
+    const struct redis_url *url = r->options->url;
+    r->phase = ASKING;
+    be_patient(r, SENTINEL_MS, REDIS_TIMEOUT);
+    connect_to(r, &url->host[r->sentinel % url->host_count]);
+}
+
+static void ask_next_sentinel(struct redis *r, enum redis_trouble t) {
+    redis_link_close(&r->link);
+    fail_pending(r, false);
+    r->sentinel++;
+    if (++r->sentinels_tried < r->options->url->host_count)
+        ask_sentinel(r);
+    else
+        leave(r, t);
+}
+
+static void on_master_named(void *arg, const struct redis_reply *reply) {
+    struct redis *r = arg;
+    struct redis_host master = {.port = (int)redis_integer(redis_at(reply, 1))};
+    struct span name = redis_text(redis_at(reply, 0));
+    if (name.len == 0 || name.len >= sizeof master.name || master.port <= 0) {
+        ask_next_sentinel(r, REDIS_NO_MASTER);
+        return;
+    }
+    memcpy(master.name, name.ptr, name.len);
+    redis_link_close(&r->link);
+    fail_pending(r, false);
+    start_greeting(r);
+    connect_to(r, &master);
+}
+
+static void on_sentinel_agreed(void *arg, const struct redis_reply *reply) {
+    (void)arg;
+    (void)reply;
+}
+
+static void greet_sentinel(struct redis *r) {
+    struct span password = r->options->sentinel_password;
+    if (password.len > 0)
+        greet_with(r, (struct span[]){SPAN("AUTH"), password}, 2, on_sentinel_agreed);
+    greet_with(r,
+               (struct span[]){SPAN("SENTINEL"), SPAN("GET-MASTER-ADDR-BY-NAME"),
+                               span_of(r->options->url->master)},
+               3, on_master_named);
+}
+
+/* ---- what the link tells ---- */
+
+static void on_ready(void *arg) {
+    struct redis *r = arg;
+    if (r->phase == ASKING)
+        greet_sentinel(r);
+    else
+        greet(r);
+}
+
+static void on_ended(void *arg, enum redis_trouble t) {
+    struct redis *r = arg;
+    if (r->phase == ASKING)
+        ask_next_sentinel(r, t);
+    else
+        leave(r, t);
+}
+
+static void on_patience_over(void *arg) {
+    struct redis *r = arg;
+    on_ended(r, r->blame);
+}
+
+static void send_whole(struct redis *r, struct redis_pending *p);
+
+/* During the greeting every refusal is the connection's. */
+static void on_error(struct redis *r, struct redis_pending *p, struct span error) {
+    enum redis_trouble t = redis_error_name(error);
+    bool greeting = r->phase != HERE;
+    if (t == REDIS_NOSCRIPT && p->text && !greeting) {
+        note_trouble(r, t);
+        send_whole(r, p);
+        return;
+    }
+    if (greeting && t == REDIS_OTHER && span_starts(error, SPAN("ERR AUTH")))
+        t = REDIS_AUTH;
+    bool ends = greeting || redis_trouble_row(t)->ends_connection;
+    if (!ends)
+        note_trouble(r, t);
+    if (!greeting)
+        p->done(p->arg, NULL);
+    redis_pending_free(p);
+    if (ends)
+        on_ended(r, t);
+}
+
+static void on_reply(void *arg, struct redis_pending *p, const struct redisReply *reply) {
+    struct redis *r = arg;
+    if (reply->type == REDIS_REPLY_ERROR) {
+        on_error(r, p, (struct span){reply->str, reply->len});
+        return;
+    }
+    if (r->phase == HERE)
+        note_reply(r);
+    p->done(p->arg, (const struct redis_reply *)reply);
+    redis_pending_free(p);
+}
+
+static const struct redis_link_events link_events = {on_ready, on_reply, on_ended};
+
+/* ---- commands ---- */
+
+static bool has_room(const struct redis *r, size_t bytes) {
+    return r->phase == HERE && r->link.count < REDIS_PENDING_MAX &&
+           redis_link_unsent(&r->link) + bytes < REDIS_PENDING_BYTES;
+}
+
+static size_t total(const struct span *words, size_t count) {
+    size_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += words[i].len;
+    return sum;
+}
+
+bool redis_command(struct redis *r, const struct span *words, size_t count, redis_done *done,
+                   void *arg) {
+    invariant(count > 0 && count <= REDIS_ARGS_MAX);
+    if (!has_room(r, total(words, count)))
+        return false;
+    struct span text = format(words, count);
+    redis_link_send(&r->link, text, redis_pending_new(done, arg));
+    redisFreeCommand((char *)(uintptr_t)text.ptr);
+    return true;
+}
+
+bool redis_run(struct redis *r, size_t script, size_t key_count, const struct span *words,
+               size_t count, redis_done *done, void *arg) {
+    invariant(count <= REDIS_ARGS_MAX && script < r->options->script_count);
+    if (!has_room(r, total(words, count)))
+        return false;
+    struct span all[REDIS_ARGS_MAX + 3];
+    char keys[12];
+    (void)snprintf(keys, sizeof keys, "%zu", key_count);
+    all[0] = SPAN("EVALSHA");
+    all[1] = (struct span){r->sha[script], SHA_HEX};
+    all[2] = span_of(keys);
+    memcpy(all + 3, words, count * sizeof *words);
+    struct span text = format(all, count + 3);
+    struct redis_pending *p = redis_pending_new(done, arg);
+    p->script = (int)script;
+    p->text = (char *)(uintptr_t)text.ptr;
+    p->text_len = text.len;
+    redis_link_send(&r->link, text, p);
+    return true;
+}
+
+/* "*N\r\n$7\r\nEVALSHA\r\n$40\r\n<sha>\r\n<keys and words>" becomes EVAL with the script's text. */
+static void send_whole(struct redis *r, struct redis_pending *p) {
+    static const char middle[] = "$7\r\nEVALSHA\r\n$40\r\n";
+    struct span text = {p->text, p->text_len};
+    struct span script = span_of(r->options->scripts[p->script].text);
+    const char *end = memchr(text.ptr, '\n', text.len);
+    struct span count = {text.ptr, (size_t)(end - text.ptr) + 1};
+    struct span rest = span_from(text, count.len + sizeof middle - 1 + SHA_HEX);
+    struct str whole;
+    str_init(&whole, text.len + script.len + 64);
+    str_add(&whole, count);
+    str_addf(&whole, "$4\r\nEVAL\r\n$%zu\r\n", script.len);
+    str_add(&whole, script);
+    str_add(&whole, rest);
+    free(p->text);
+    p->text = NULL; /* once: a second refusal is told */
+    redis_link_send(&r->link, str_span(&whole), p);
+    str_release(&whole);
+}
+
+/* ---- replies ---- */
+
+static const struct redisReply *inside(const struct redis_reply *reply) {
+    return (const struct redisReply *)reply;
+}
+
+bool redis_is_nil(const struct redis_reply *reply) {
+    return !reply || inside(reply)->type == REDIS_REPLY_NIL;
+}
+
+struct span redis_text(const struct redis_reply *reply) {
+    const struct redisReply *in = inside(reply);
+    bool is_text = in && (in->type == REDIS_REPLY_STRING || in->type == REDIS_REPLY_STATUS);
+    return is_text ? (struct span){in->str, in->len} : SPAN_NONE;
+}
+
+/* What Lua calls a number comes as an integer; what a hash holds as its digits. */
+static int64_t parse_digits(struct span text) {
+    bool negative = text.len > 0 && text.ptr[0] == '-';
+    int64_t value = 0;
+    enum { DIGITS_MAX = 18 };
+    if (text.len - negative > DIGITS_MAX)
+        return 0;
+    for (size_t i = negative; i < text.len; i++) {
+        if (text.ptr[i] < '0' || text.ptr[i] > '9')
+            return 0;
+        value = value * 10 + (text.ptr[i] - '0');
+    }
+    return negative ? -value : value;
+}
+
+int64_t redis_integer(const struct redis_reply *reply) {
+    if (reply && inside(reply)->type == REDIS_REPLY_INTEGER)
+        return inside(reply)->integer;
+    return parse_digits(redis_text(reply));
+}
+
+size_t redis_count(const struct redis_reply *reply) {
+    return reply && inside(reply)->type == REDIS_REPLY_ARRAY ? inside(reply)->elements : 0;
+}
+
+const struct redis_reply *redis_at(const struct redis_reply *reply, size_t i) {
+    return i < redis_count(reply) ? (const struct redis_reply *)inside(reply)->element[i] : NULL;
+}
+
+/* ---- the whole ---- */
+
+bool redis_is_here(const struct redis *r) {
+    return r->phase == HERE;
+}
+
+bool redis_was_tried(const struct redis *r) {
+    return r->tried;
+}
+
+enum redis_trouble redis_trouble(const struct redis *r) {
+    return r->trouble;
+}
+
+int64_t redis_now_us(const struct redis *r) {
+    return r->clock_known ? clock_mono_us() + r->offset_us : clock_wall_ms() * 1000;
+}
+
+int64_t redis_lag_ms(const struct redis *r) {
+    return redis_link_lag_ms(&r->link);
+}
+
+struct redis *redis_new(struct loop *loop, const struct redis_options *options, redis_state *state,
+                        void *arg) {
+    struct redis *r = must_zalloc(sizeof *r);
+    r->loop = loop;
+    r->options = options;
+    r->state = state;
+    r->arg = arg;
+    r->sha = must_zalloc((options->script_count + 1) * sizeof *r->sha);
+    atomic_fetch_add(&options->health->clients, 1);
+    redis_link_init(&r->link, loop, &link_events, r);
+    timer_init(&r->again, loop, attempt, r);
+    timer_init(&r->patience, loop, on_patience_over, r);
+    timer_start(&r->again, 0);
+    return r;
+}
+
+void redis_free(struct redis *r) {
+    if (!r)
+        return;
+    if (r->phase == HERE)
+        note_away(r);
+    atomic_fetch_sub(&r->options->health->clients, 1);
+    timer_stop(&r->again);
+    timer_stop(&r->patience);
+    redis_link_release(&r->link);
+    if (r->resolver)
+        resolver_free(r->resolver);
+    free(r->sha);
+    free(r);
+}
