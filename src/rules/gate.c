@@ -1,0 +1,203 @@
+#include "rules/gate.h"
+
+enum {
+    SECOND_US = 1000000,
+    CUSHION_US = 3 * SECOND_US, /* of work kept waiting: a pace guessed too low leaves no hole */
+    RETRY_MAX_S = 60,           /* of calls that get no slot */
+    RAMP_PART = 2,              /* half the places */
+    PACE_PERCENT = 97,          /* of the learnt time between two: a little too fast, see above */
+};
+
+/* What a call takes before anything is known, pessimistic: a guess too low lets in more than can be
+ * served. */
+static const int64_t first_guess_us[GATE_CLASSES] = {[GATE_CONNECT] = 250000,
+                                                     [GATE_HEARTBEAT] = 10000,
+                                                     [GATE_API] = 100000,
+                                                     [GATE_STREAM] = SECOND_US,
+                                                     [GATE_PROBE] = 10000};
+
+/* ---- life ---- */
+
+void gate_init(struct gate *g, const struct gate_policy *policy) {
+    *g = (struct gate){.policy = *policy, .replicas = 1};
+    g->slots = slots_new(policy->retry_reach_s, GATE_SLOTS);
+    for (int i = 0; i < GATE_CLASSES; i++) {
+        queue_init(&g->lane[i].queue);
+        concurrency_init(&g->lane[i].concurrency, policy->places[i], first_guess_us[i]);
+    }
+}
+
+void gate_release(struct gate *g) {
+    slots_free(g->slots);
+    g->slots = NULL;
+}
+
+/* ---- places ---- */
+
+static int64_t share(const struct gate *g, enum gate_class class) {
+    int64_t places = g->policy.places[class];
+    return (places + g->replicas - 1) / g->replicas;
+}
+
+static bool learns(const struct gate *g, enum gate_class class) {
+    return g->policy.adaptive && class != GATE_STREAM && class != GATE_PROBE;
+}
+
+int64_t gate_limit(const struct gate *g, enum gate_class class, int64_t now_us) {
+    int64_t limit = share(g, class);
+    if (learns(g, class))
+        limit = concurrency_limit(&g->lane[class].concurrency, limit);
+    if (class == GATE_CONNECT && breaker_is_ramping(&g->breaker, g->policy.ramp_us, now_us))
+        limit = (limit + RAMP_PART - 1) / RAMP_PART;
+    return limit;
+}
+
+static bool has_place(const struct gate *g, enum gate_class class, int64_t now_us) {
+    return class == GATE_PROBE || g->lane[class].inside < gate_limit(g, class, now_us);
+}
+
+/* A probe's result must come soon, and its loss be harmless: a heartbeat is held again. */
+static bool may_probe(enum gate_class class) {
+    return class == GATE_HEARTBEAT || class == GATE_PROBE;
+}
+
+bool gate_has_room(const struct gate *g, enum gate_class class, int64_t now_us) {
+    const struct breaker *b = &g->breaker;
+    bool passes = b->state == BREAKER_CLOSED ||
+                  (may_probe(class) && b->state == BREAKER_OPEN && now_us >= b->until_us);
+    return passes && g->lane[class].queue.count == 0 && has_place(g, class, now_us);
+}
+
+static void let_in(struct gate *g, struct gate_ticket *t, int64_t now_us) {
+    t->where = GATE_INSIDE;
+    t->in_us = now_us;
+    g->lane[t->class].inside++;
+}
+
+/* ---- asking ---- */
+
+/* The time between two calls of a class that leave, while all places are taken. */
+static int64_t gap_us(const struct gate *g, enum gate_class class, int64_t now_us) {
+    int64_t gap = (int64_t)g->lane[class].concurrency.service_us / gate_limit(g, class, now_us);
+    return gap > 0 ? gap : 1;
+}
+
+static bool can_finish(const struct gate *g, const struct gate_wish *wish,
+                       const struct queue_rank *rank, int64_t now_us) {
+    const struct gate_lane *lane = &g->lane[wish->class];
+    if (wish->wait_us == 0 || lane->queue.count >= g->policy.waiting_max)
+        return false;
+    int64_t ahead = queue_ahead(&lane->queue, rank) + 1;
+    return ahead * gap_us(g, wish->class, now_us) + (int64_t)lane->concurrency.service_us <=
+           wish->wait_us;
+}
+
+static enum gate_answer ask_for_place(struct gate *g, struct gate_ticket *t,
+                                      const struct gate_wish *wish, int64_t now_us) {
+    struct gate_lane *lane = &g->lane[wish->class];
+    struct queue_rank rank = {wish->flow, slots_is_due(g->slots, wish->who, now_us)};
+    bool is_free = lane->queue.count == 0 && has_place(g, wish->class, now_us);
+    if (!is_free && !can_finish(g, wish, &rank, now_us))
+        return GATE_BUSY;
+    slots_give_up(g->slots, wish->who);
+    if (is_free) {
+        let_in(g, t, now_us);
+        return GATE_IN;
+    }
+    t->where = GATE_WAITING;
+    queue_add(&lane->queue, &t->entry, &rank);
+    return GATE_WAITS;
+}
+
+enum gate_answer gate_ask(struct gate *g, struct gate_ticket *t, const struct gate_wish *wish,
+                          int64_t now_us) {
+    *t = (struct gate_ticket){.class = wish->class};
+    struct breaker_pass pass =
+        breaker_ask(&g->breaker, &g->policy.breaker, may_probe(wish->class), now_us);
+    if (!pass.go)
+        return GATE_DOWN;
+    t->probe = pass.probe;
+    if (pass.probe == 0)
+        return ask_for_place(g, t, wish, now_us);
+    let_in(g, t, now_us); /* alone: nobody has got in since the breaker opened */
+    return GATE_IN;
+}
+
+/* ---- refusing ---- */
+
+static int64_t later(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+static int64_t deal_slot(struct gate *g, const struct gate_wish *wish, uint32_t random,
+                         int64_t now_us) {
+    int64_t gap = gap_us(g, GATE_CONNECT, now_us);
+    int64_t work_us = g->lane[GATE_CONNECT].queue.count * gap;
+    int64_t back_us = now_us + breaker_wait_us(&g->breaker, now_us);
+    struct slots_pace pace = {.gap_us = later(gap * PACE_PERCENT / 100, 1),
+                              .earliest_us = later(now_us + work_us - CUSHION_US, back_us)};
+    return slots_deal(g->slots, wish->who, &pace, random, now_us);
+}
+
+int64_t gate_retry_after_s(struct gate *g, const struct gate_wish *wish, uint32_t random,
+                           int64_t now_us) {
+    if (wish->class == GATE_CONNECT)
+        return deal_slot(g, wish, random, now_us);
+    const struct queue *queue = &g->lane[wish->class].queue;
+    int64_t wait_us = breaker_wait_us(&g->breaker, now_us);
+    if (wait_us == 0)
+        wait_us = queue->count * gap_us(g, wish->class, now_us);
+    int64_t s = (wait_us + SECOND_US - 1) / SECOND_US;
+    return s < 1 ? 1 : s > RETRY_MAX_S ? RETRY_MAX_S : s;
+}
+
+/* ---- results ---- */
+
+void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result result, int64_t now_us) {
+    struct gate_lane *lane = &g->lane[t->class];
+    if (t->where != GATE_INSIDE || t->judged)
+        return;
+    t->judged = true;
+    g->heard |= result != GATE_FAILED;
+    breaker_note(&g->breaker, &g->policy.breaker, t->probe, result != GATE_FAILED, now_us);
+    if (!learns(g, t->class))
+        return;
+    if (result == GATE_FAILED)
+        concurrency_failed(&lane->concurrency, share(g, t->class));
+    else if (result == GATE_FINE)
+        concurrency_answered(&lane->concurrency, share(g, t->class), now_us - t->in_us,
+                             lane->inside, now_us);
+}
+
+void gate_out(struct gate *g, struct gate_ticket *t, int64_t now_us) {
+    if (t->where == GATE_WAITING)
+        queue_remove(&g->lane[t->class].queue, &t->entry);
+    if (t->where == GATE_INSIDE)
+        g->lane[t->class].inside--;
+    if (t->where == GATE_INSIDE && t->probe != 0 && !t->judged)
+        breaker_forgo(&g->breaker, t->probe, now_us);
+    t->where = GATE_OUTSIDE;
+}
+
+bool gate_move(struct gate *g, struct gate_ticket *t, enum gate_class class) {
+    if (t->where != GATE_INSIDE || g->lane[class].inside >= share(g, class))
+        return false;
+    g->lane[t->class].inside--;
+    g->lane[class].inside++;
+    t->class = class;
+    return true;
+}
+
+struct gate_ticket *gate_next(struct gate *g, enum gate_class class, int64_t now_us,
+                              enum gate_answer *answer) {
+    struct gate_lane *lane = &g->lane[class];
+    bool is_closed = g->breaker.state == BREAKER_CLOSED;
+    if (lane->queue.count == 0 || (is_closed && !has_place(g, class, now_us)))
+        return NULL;
+    struct gate_ticket *t = container_of(queue_take(&lane->queue), struct gate_ticket, entry);
+    t->where = GATE_OUTSIDE;
+    *answer = is_closed ? GATE_IN : GATE_DOWN;
+    if (is_closed)
+        let_in(g, t, now_us);
+    return t;
+}

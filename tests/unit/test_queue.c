@@ -1,0 +1,71 @@
+#include "rules/queue.h"
+
+#include <criterion/criterion.h>
+
+struct waiting {
+    struct queue_entry entry;
+    int name;
+};
+
+static void add(struct queue *q, struct waiting *w, int name, uint64_t flow, bool told) {
+    w->name = name;
+    queue_add(q, &w->entry, &(struct queue_rank){flow, told});
+}
+
+static int next(struct queue *q) {
+    struct queue_entry *e = queue_take(q);
+    return e ? container_of(e, struct waiting, entry)->name : -1;
+}
+
+Test(queue, first_come_first_served_within_a_flow) {
+    struct queue q;
+    struct waiting w[3];
+    queue_init(&q);
+    for (int i = 0; i < 3; i++)
+        add(&q, &w[i], i, 7, false);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(next(&q), i);
+    cr_assert_eq(next(&q), -1);
+}
+
+Test(queue, flows_take_turns_however_many_wait_in_each) {
+    struct queue q;
+    struct waiting many[5], one;
+    queue_init(&q);
+    for (int i = 0; i < 5; i++)
+        add(&q, &many[i], i, 1, false);
+    add(&q, &one, 99, 2, false);
+    cr_assert_eq(queue_ahead(&q, &(struct queue_rank){.flow = 1}), 6);
+    cr_assert_eq(queue_ahead(&q, &(struct queue_rank){.flow = 3}), 2);
+    cr_assert_eq(next(&q), 0);
+    cr_assert_eq(next(&q), 99);
+    cr_assert_eq(next(&q), 1);
+}
+
+Test(queue, who_was_told_to_come_now_goes_first) {
+    struct queue q;
+    struct waiting stranger, a, b;
+    queue_init(&q);
+    add(&q, &stranger, 1, 1, false);
+    add(&q, &a, 2, 1, true);
+    add(&q, &b, 3, 2, true);
+    cr_assert_eq(queue_ahead(&q, &(struct queue_rank){.flow = 5, .was_told = true}), 2);
+    cr_assert_eq(queue_ahead(&q, &(struct queue_rank){.flow = 1}), 3);
+    cr_assert_eq(next(&q), 2);
+    cr_assert_eq(next(&q), 3);
+    cr_assert_eq(next(&q), 1);
+}
+
+Test(queue, one_that_leaves_is_not_served_nor_counted) {
+    struct queue q;
+    struct waiting w[3];
+    queue_init(&q);
+    for (int i = 0; i < 3; i++)
+        add(&q, &w[i], i, 4, false);
+    queue_remove(&q, &w[1].entry);
+    cr_assert_eq(q.count, 2);
+    cr_assert_eq(queue_ahead(&q, &(struct queue_rank){.flow = 4}), 2);
+    cr_assert_eq(next(&q), 0);
+    cr_assert_eq(next(&q), 2);
+    cr_assert_eq(q.count, 0);
+}
