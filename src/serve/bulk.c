@@ -228,22 +228,21 @@ static int64_t linger_ms(const struct serve *s) {
     return is_draining(s) ? 0 : s->shared->config->heartbeat.bulk_linger_ms;
 }
 
-bool bulk_take(struct bulk *b, struct agent *agent) {
+bool bulk_take(struct bulk *b, const struct parcel *p) {
     struct batch *batch = b->filling;
     char at[CLOCK_ISO_SIZE];
     size_t before = batch->text.len;
     if (!bulk_has_room(b))
         return false;
-    clock_iso(at, clock_wall_ms() - (clock_mono_ms() - agent->beat.received_ms));
+    clock_iso(at, clock_wall_ms() - (clock_mono_ms() - p->received_ms));
     if (batch->count > 0)
         str_add_char(&batch->text, ',');
-    if (!payload_add_bulk_beat(&batch->text, &agent->id, agent->beat.status,
-                               (struct span){agent->body.ptr, agent->body.len}, at)) {
+    if (!payload_add_bulk_beat(&batch->text, &p->delivery.id, p->delivery.status, p->body, at)) {
         batch->text.len = before;
         batch->text.overflow = false;
         return false;
     }
-    batch->item[batch->count++] = delivery_begin(b->serve, agent);
+    batch->item[batch->count++] = p->delivery;
     if (!timer_pending(&b->linger))
         timer_start(&b->linger, bulk_has_room(b) ? linger_ms(b->serve) : 0);
     else if (!bulk_has_room(b))

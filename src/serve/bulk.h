@@ -10,6 +10,7 @@
 #include "serve/serve.h"
 
 struct bulk;
+struct parcel;
 
 enum bulk_state { BULK_UNKNOWN, BULK_ON, BULK_OFF };
 
@@ -20,9 +21,8 @@ void bulk_free(struct bulk *b);
 bool bulk_is_on(const struct serve *s);
 /* Has the batch room for one more? */
 bool bulk_has_room(const struct bulk *b);
-/* Takes the agent's held beat along. Under its lock, as delivery_begin. False: it does not fit, or
- * cannot be spelled as an item; nothing was taken. */
-bool bulk_take(struct bulk *b, struct agent *agent);
+/* Takes it along. False: it does not fit, or cannot be spelled as an item; nothing was taken. */
+bool bulk_take(struct bulk *b, const struct parcel *p);
 /* The loops have stopped: what was not sent is held again. */
 void bulk_close(struct bulk *b);
 /* TERM: nobody waits for others any more. */

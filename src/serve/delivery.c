@@ -7,14 +7,20 @@
 #include "serve/turn.h"
 #include "serve/verdict.h"
 
-struct delivery delivery_begin(struct serve *s, struct agent *agent) {
-    struct delivery d = {.id = agent->id,
-                         .sequence = agent->beat.held_sequence,
-                         .status = agent->beat.status,
-                         .token = agents_token_hash(
-                             s->shared->agents, (struct span){agent->token.ptr, agent->token.len})};
+struct parcel delivery_parcel(struct serve *s, const struct agent *agent) {
+    struct span token = {agent->token.ptr, agent->token.len};
+    struct delivery delivery = {.id = agent->id,
+                                .sequence = agent->beat.held_sequence,
+                                .status = agent->beat.status,
+                                .token = agents_token_hash(s->shared->agents, token)};
+    return (struct parcel){.delivery = delivery,
+                           .body = {agent->body.ptr, agent->body.len},
+                           .token = token,
+                           .received_ms = agent->beat.received_ms};
+}
+
+void delivery_begin(struct agent *agent) {
     beat_sent(&agent->beat, clock_mono_ms());
-    return d;
 }
 
 static void count_fate(enum beat_fate fate) {

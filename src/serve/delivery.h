@@ -11,8 +11,18 @@ struct delivery {
     enum beat_status status;
 };
 
-/* Under the agent's lock; only while the beat is held, not `sending` and not `blocked`. */
-struct delivery delivery_begin(struct serve *s, struct agent *agent);
+/* What travels. */
+struct parcel {
+    struct delivery delivery;
+    struct span body, token; /* borrowed from whoever holds the beat */
+    int64_t received_ms;     /* monotonic */
+};
+
+/* The agent's held beat, not taken yet; it borrows the agent's bytes. Under the agent's lock. */
+struct parcel delivery_parcel(struct serve *s, const struct agent *agent);
+/* Now it is under way. Under the agent's lock; only while it is held, not `sending` and not
+ * `blocked`. */
+void delivery_begin(struct agent *agent);
 
 /* `verdict_status` 0: no verdict, and `message` is not looked at. The agent is not locked. */
 void delivery_end(struct serve *s, const struct delivery *d, enum beat_answer answer,

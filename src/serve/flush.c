@@ -154,10 +154,10 @@ void flush_schedule(struct serve *s, struct agent *agent) {
 
 /* ---- sending ---- */
 
-static void spell_beat(struct serve *s, const struct agent *agent) {
+static void spell_beat(struct serve *s, const struct parcel *p) {
     char id[AGENT_ID_HEX], correlation[RANDOM_UUID];
     struct str *head = &s->head;
-    agent_id_text(&agent->id, id);
+    agent_id_text(&p->delivery.id, id);
     random_uuid(correlation);
     str_clear(head);
     STR_ADD(head, "POST /agents/");
@@ -165,33 +165,46 @@ static void spell_beat(struct serve *s, const struct agent *agent) {
     STR_ADD(head, "/heartbeat HTTP/1.1\r\nHost: ");
     str_add(head, span_of(s->shared->upstream_authority));
     STR_ADD(head, "\r\nContent-Type: application/json\r\nAuthorization: Bearer ");
-    str_add(head, (struct span){agent->token.ptr, agent->token.len});
+    str_add(head, p->token);
     STR_ADD(head, "\r\nx-correlation-id: ");
     str_add(head, (struct span){correlation, sizeof correlation});
-    str_addf(head, "\r\nVia: 1.1 aiwm-gateway\r\nContent-Length: %u\r\n\r\n", agent->body.len);
+    str_addf(head, "\r\nVia: 1.1 aiwm-gateway\r\nContent-Length: %zu\r\n\r\n", p->body.len);
     str_clear(&s->body);
-    str_add(&s->body, (struct span){agent->body.ptr, agent->body.len});
+    str_add(&s->body, p->body);
 }
 
 static void on_sent(void *arg, const struct fetched *result);
 
-bool flush_prepare(struct flush *f, struct agent *agent, struct flush_waiter *waiter) {
-    struct serve *s = f->serve;
-    if (f->sending >= f->sending_max)
-        return false;
+/* The agent may be locked: nothing is asked before flush_launch. */
+static void prepare(struct flush *f, const struct parcel *p, struct flush_waiter *waiter) {
     struct sender *sender = must_zalloc(sizeof *sender);
-    *sender = (struct sender){.flush = f, .waiter = waiter, .delivery = delivery_begin(s, agent)};
+    *sender = (struct sender){.flush = f, .waiter = waiter, .delivery = p->delivery};
     list_push_back(&f->senders, &sender->link);
     f->sending++;
-    spell_beat(s, agent);
+    spell_beat(f->serve, p);
     f->prepared = sender;
+}
+
+bool flush_prepare(struct flush *f, struct agent *agent, struct flush_waiter *waiter) {
+    if (f->sending >= f->sending_max)
+        return false;
+    struct parcel p = delivery_parcel(f->serve, agent);
+    prepare(f, &p, waiter);
+    delivery_begin(agent);
+    return true;
+}
+
+static bool take_along(struct flush *f, struct agent *agent) {
+    struct parcel p = delivery_parcel(f->serve, agent);
+    if (!bulk_is_on(f->serve) || !bulk_take(f->serve->bulk, &p))
+        return false;
+    delivery_begin(agent);
     return true;
 }
 
 bool flush_send(struct flush *f, struct agent *agent) {
     /* In bulk each beat carries its own time. What does not fit there goes by itself. */
-    return (bulk_is_on(f->serve) && bulk_take(f->serve->bulk, agent)) ||
-           flush_prepare(f, agent, NULL);
+    return take_along(f, agent) || flush_prepare(f, agent, NULL);
 }
 
 void flush_wake(struct flush *f) {
