@@ -104,6 +104,24 @@ struct config {
         int64_t bulk_linger_ms;
     } heartbeat;
     struct {
+        int64_t connect; /* calls at once, over all replicas */
+        int64_t heartbeat;
+        int64_t api;
+        int64_t streams;
+        bool adaptive;
+        int64_t wait_ms;
+        int64_t retry_reach_ms;
+        int64_t ramp_ms;
+    } queue;
+    struct {
+        int64_t failures;
+        int64_t window_ms;
+        int64_t min_calls;
+        int64_t failure_percent;
+        int64_t open_ms;
+        int64_t max_open_ms;
+    } breaker;
+    struct {
         int64_t delay_ms;
         int64_t timeout_ms;
     } drain;

@@ -70,9 +70,12 @@ static void answer_error(struct serve *s, struct answering to, int status, const
                     str_span(&s->body));
 }
 
-static void answer_row(struct serve *s, struct answering to, enum err error) {
+/* What can be tried again can be tried in a second, unless somebody knows better. */
+static void answer_row(struct serve *s, struct answering to, enum err error, int retry_after_s) {
     const struct err_row *row = err_row(error);
-    answer_error(s, to, row->status, row->message, NULL, row->code, row->retryable ? 1 : 0);
+    int usual_s = row->retryable ? 1 : 0;
+    answer_error(s, to, row->status, row->message, NULL, row->code,
+                 retry_after_s > 0 ? retry_after_s : usual_s);
 }
 
 static void answer_success(struct serve *s, struct answering to) {
@@ -101,11 +104,15 @@ static void refuse_deleted(struct serve *s, struct request *r) {
     request_refuse_verdict(s, r, err_row(ERR_AGENT_DELETED)->status, message);
 }
 
-void request_refuse(struct serve *s, struct request *r, enum err error) {
+void request_refuse_until(struct serve *s, struct request *r, enum err error, int retry_after_s) {
     if (error == ERR_AGENT_DELETED)
         refuse_deleted(s, r);
     else
-        answer_row(s, to_request(r), error);
+        answer_row(s, to_request(r), error, retry_after_s);
+}
+
+void request_refuse(struct serve *s, struct request *r, enum err error) {
+    request_refuse_until(s, r, error, 0);
 }
 
 void request_refuse_payload(struct serve *s, struct request *r, const struct payload_verdict *v) {
@@ -123,7 +130,11 @@ void caller_answer_success(struct serve *s, struct caller *c) {
 }
 
 void caller_refuse(struct serve *s, struct caller *c, enum err error) {
-    answer_row(s, to_caller(c), error);
+    answer_row(s, to_caller(c), error, 0);
+}
+
+void caller_refuse_until(struct serve *s, struct caller *c, enum err error, int retry_after_s) {
+    answer_row(s, to_caller(c), error, retry_after_s);
 }
 
 void caller_refuse_verdict(struct serve *s, struct caller *c, int status, const char *message) {

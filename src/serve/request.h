@@ -50,6 +50,8 @@ enum err request_authorize(struct serve *s, struct request *r);
 /* 201 with a constant body. */
 void request_answer_success(struct serve *s, struct request *r);
 void request_refuse(struct serve *s, struct request *r, enum err error);
+/* With a Retry-After that somebody has worked out; 0: as above. */
+void request_refuse_until(struct serve *s, struct request *r, enum err error, int retry_after_s);
 /* The controller's 400: `message`, and `errors` unless they are NULL. */
 void request_refuse_payload(struct serve *s, struct request *r, const struct payload_verdict *v);
 /* The controller's own words, repeated. */
@@ -57,6 +59,7 @@ void request_refuse_verdict(struct serve *s, struct request *r, int status, cons
 
 void caller_answer_success(struct serve *s, struct caller *c);
 void caller_refuse(struct serve *s, struct caller *c, enum err error);
+void caller_refuse_until(struct serve *s, struct caller *c, enum err error, int retry_after_s);
 void caller_refuse_verdict(struct serve *s, struct caller *c, int status, const char *message);
 /* `fields` beyond Content-Type and the correlation id; may be empty. */
 void caller_answer(struct serve *s, struct caller *c, int status, struct span content_type,

@@ -681,6 +681,10 @@ static const char everything_changed[] =
     "21, memory: 3GiB}\n"
     "heartbeat: {forward_interval: 7s, max_hold: 8s, expiry: 9s, min_forward_gap: 1s,\n"
     "  max_rate: 11, bulk: off, bulk_linger: 3s}\n"
+    "queue: {connect: 9, heartbeat: 33, api: 129, streams: 513, adaptive: false, wait: 9s,\n"
+    "  retry_reach: 301s, ramp: 31s}\n"
+    "breaker: {failures: 6, window: 11s, min_calls: 21, failure_percent: 51, open: 6s,\n"
+    "  max_open: 61s}\n"
     "drain: {delay: 1m, timeout: 90s}\n"
     "workers: 3\n"
     "log: {level: error, format: json}\n";
