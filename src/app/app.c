@@ -132,6 +132,9 @@ static void make_shared(struct app *app) {
     shared->tags = must_zalloc(sizeof *shared->tags);
     shared->refusals = refusals_new(REFUSALS, REFUSAL_MS);
     shared->limits.max_connections = config->listen.max_connections;
+    shared->limits.proxy_protocol = config->listen.proxy_protocol == CONFIG_PROXY_PROTOCOL_V2;
+    (void)networks_parse(span_of(config->listen.trusted_proxies), /* judged by the configuration */
+                         &shared->limits.trusted_proxies);
     shared->limits.max_body_buffered = BODIES_MAX;
     (void)snprintf(shared->upstream_authority, sizeof shared->upstream_authority, "%s",
                    app->setup.upstream_authority);

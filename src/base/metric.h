@@ -18,6 +18,10 @@
       "Client connections closed before the handshake.")                                           \
     X(REFUSED_DESCRIPTORS, counter, "connections_refused_total", "reason=\"descriptors\"",         \
       "Client connections closed before the handshake.")                                           \
+    X(REFUSED_PROXY, counter, "connections_refused_total", "reason=\"proxy_header\"",              \
+      "Client connections closed before the handshake.")                                           \
+    X(REFUSED_UNTRUSTED, counter, "connections_refused_total", "reason=\"untrusted_peer\"",        \
+      "Client connections closed before the handshake.")                                           \
     X(TLS_FULL, counter, "tls_handshakes_total", "kind=\"full\"", "TLS handshakes finished.")      \
     X(TLS_RESUMED, counter, "tls_handshakes_total", "kind=\"resumed\"",                            \
       "TLS handshakes finished.")                                                                  \

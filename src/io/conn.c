@@ -60,6 +60,7 @@ void conn_account(struct conn *c, size_t held) {
 static void conn_free(struct conn *c) {
     struct server *s = c->server;
     conn_account(c, 0);
+    proxied_free(c->proxied);
     stream_close(&c->stream);
     timer_stop(&c->timer);
     str_release(&c->in);
@@ -200,6 +201,7 @@ static void on_deadline(struct conn *c) {
     c->deadline_ms = 0;
     if (c->state == CONN_HANDSHAKE)
         metric_add(METRIC_TLS_FAILED, 1);
+    metric_add(METRIC_REFUSED_PROXY, c->state == CONN_PROXY);
     if (c->state == CONN_HEAD || c->state == CONN_BODY)
         reading_refuse(c, ERR_REQUEST_TIMEOUT, NULL);
     else if (c->state == CONN_IDLE)
@@ -226,13 +228,36 @@ static void on_timer(void *arg) {
 
 /* ---- the beginning ---- */
 
-void conn_new(struct server *s, int fd, const struct sockaddr *peer, socklen_t peer_len) {
+static void begin_stream(struct conn *c, int fd) {
+    struct server *s = c->server;
+    stream_accept(&c->stream, s->loop, fd, s->tls, &stream_events, c);
+    if (s->tls)
+        conn_enter(c, CONN_HANDSHAKE, HANDSHAKE_MS);
+    else
+        begin_idle(c);
+}
+
+static void on_proxied(void *arg, const struct proxy_protocol *said) {
+    struct conn *c = arg;
+    if (!said) {
+        metric_add(METRIC_REFUSED_PROXY, 1);
+        conn_lost(c);
+        return;
+    }
+    if (!said->local)
+        c->peer = said->source;
+    int fd = proxied_take(c->proxied);
+    c->proxied = NULL;
+    begin_stream(c, fd);
+}
+
+void conn_new(struct server *s, int fd, const struct address *peer) {
     struct conn *c = must_zalloc(sizeof *c);
     /* What `in` can hold at once: a head, the largest forward.max_body, and one read. */
     enum { IN_MAX = HTTP_HEAD_MAX + (64 << 20) + LOOP_SCRATCH + WAITING_MAX };
     c->server = s;
-    if (peer_len <= sizeof c->peer)
-        memcpy(&c->peer, peer, peer_len);
+    c->peer = *peer;
+    c->stream.fd = -1;
     str_init(&c->in, IN_MAX);
     timer_init(&c->timer, s->loop, on_timer, c);
     list_init(&c->ready);
@@ -240,9 +265,10 @@ void conn_new(struct server *s, int fd, const struct sockaddr *peer, socklen_t p
     s->count++;
     metric_add(METRIC_CONNECTIONS, 1);
     metric_add(METRIC_CONNECTIONS_ACCEPTED, 1);
-    stream_accept(&c->stream, s->loop, fd, s->tls, &stream_events, c);
-    if (s->tls)
-        conn_enter(c, CONN_HANDSHAKE, HANDSHAKE_MS);
-    else
-        begin_idle(c);
+    if (!s->limits->proxy_protocol) {
+        begin_stream(c, fd);
+        return;
+    }
+    c->proxied = proxied_new(s->loop, fd, on_proxied, c);
+    conn_enter(c, CONN_PROXY, PROXY_MS);
 }

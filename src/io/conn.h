@@ -5,12 +5,12 @@
 #include "base/list.h"
 #include "base/str.h"
 #include "io/listener.h"
+#include "io/proxied.h"
 #include "io/server.h"
-
-#include <netinet/in.h>
 
 /* Absolute deadlines, milliseconds: a byte now and then does not move them. */
 enum {
+    PROXY_MS = 5000,
     HANDSHAKE_MS = 5000,
     HEAD_MS = 10000,
     BODY_MS = 30000,
@@ -24,6 +24,7 @@ enum {
 enum { WAITING_MAX = 32768 };
 
 enum conn_state {
+    CONN_PROXY, /* a PROXY header is awaited; there is no stream yet */
     CONN_HANDSHAKE,
     CONN_IDLE,  /* nothing of the next request looked at; `in` may hold it */
     CONN_HEAD,  /* `in` holds a part of a head */
@@ -65,7 +66,8 @@ struct conn {
     int64_t look_ms;     /* when to see whether the peer takes what was written; 0: it has */
     int64_t took_ms;     /* when we last saw that it did */
     uint64_t delivered;  /* how much, then */
-    struct sockaddr_in6 peer;
+    struct address peer;
+    struct proxied *proxied; /* CONN_PROXY: reads the header; else NULL */
     struct exchange x;
 };
 
@@ -88,7 +90,7 @@ struct server {
 /* ---- conn.c: its life ---- */
 
 /* Takes an accepted socket; the server has counted it. */
-void conn_new(struct server *s, int fd, const struct sockaddr *peer, socklen_t peer_len);
+void conn_new(struct server *s, int fd, const struct address *peer);
 /* The exchange's owner, if any, learns it; then everything is released. */
 void conn_lost(struct conn *c);
 /* The last answer is written: says goodbye, swallows what still comes, closes. */

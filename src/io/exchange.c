@@ -2,8 +2,6 @@
 
 #include "base/metric.h"
 
-#include <arpa/inet.h>
-
 enum { KEEP_ALIVE_S = 75 /* Node's fetch keeps a connection over 60 s heartbeats */ };
 
 static struct conn *conn_of(const struct exchange *x) {
@@ -179,13 +177,8 @@ void exchange_resume(struct exchange *x) {
     stream_resume(&conn_of(x)->stream);
 }
 
-void exchange_peer(const struct exchange *x, char out[EXCHANGE_PEER]) {
-    const struct sockaddr_in6 *peer = &conn_of(x)->peer;
-    const void *raw = &peer->sin6_addr;
-    if (peer->sin6_family == AF_INET)
-        raw = &((const struct sockaddr_in *)(const void *)peer)->sin_addr;
-    if (!inet_ntop(peer->sin6_family, raw, out, EXCHANGE_PEER))
-        out[0] = '\0';
+const struct address *exchange_peer(const struct exchange *x) {
+    return &conn_of(x)->peer;
 }
 
 bool exchange_is_tls(const struct exchange *x) {

@@ -3,6 +3,7 @@
 #include "base/metric.h"
 #include "base/panic.h"
 
+#include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -17,10 +18,33 @@ static bool admit(struct server *s) {
     return false;
 }
 
+static struct address address_of(const struct sockaddr *peer) {
+    struct address a = {{0}};
+    if (peer->sa_family == AF_INET)
+        address_of_v4((const void *)&((const struct sockaddr_in *)(const void *)peer)->sin_addr,
+                      &a);
+    else if (peer->sa_family == AF_INET6)
+        address_of_v6((const void *)&((const struct sockaddr_in6 *)(const void *)peer)->sin6_addr,
+                      &a);
+    return a;
+}
+
+/* Anybody else's PROXY header would be a claim about who he is. */
+static bool may_connect(const struct server *s, const struct address *peer) {
+    const struct server_limits *l = s->limits;
+    if (!l->proxy_protocol || l->trusted_proxies.count == 0 ||
+        networks_contain(&l->trusted_proxies, peer))
+        return true;
+    metric_add(METRIC_REFUSED_UNTRUSTED, 1);
+    return false;
+}
+
 static void on_accept(void *arg, int fd, const struct sockaddr *peer, socklen_t peer_len) {
     struct server *s = arg;
-    if (admit(s))
-        conn_new(s, fd, peer, peer_len);
+    struct address address = address_of(peer);
+    (void)peer_len;
+    if (may_connect(s, &address) && admit(s))
+        conn_new(s, fd, &address);
     else
         close(fd);
 }

@@ -3,6 +3,7 @@
  *
  * A connection's life:
  *
+ *   (PROXY header, where listen.proxy_protocol says so, then)
  *   handshake --> idle --> head --> body --> busy --> idle ...      (keep-alive)
  *       |          |        |        |         |
  *       |          |        |        |         +--> linger --> closed   (last answer)
@@ -16,6 +17,7 @@
 #include "base/span.h"
 #include "io/loop.h"
 #include "io/stream.h"
+#include "rules/address.h"
 #include "rules/http.h"
 
 #include <openssl/ssl.h>
@@ -43,10 +45,12 @@ struct server_events {
                        struct str *fields, struct str *body);
 };
 
-/* Shared by the servers of all workers. */
+/* Shared by the servers of all workers; numbers and addresses are set before the first. */
 struct server_limits {
     int64_t max_connections;
     size_t max_body_buffered; /* bytes in bodies that are still being received, all together */
+    struct networks trusted_proxies;
+    bool proxy_protocol; /* connections begin with a PROXY header; from trusted_proxies, if any */
     _Atomic int64_t connections;
     _Atomic int64_t body_buffered;
 };
@@ -108,7 +112,7 @@ void exchange_upgrade(struct exchange *x, struct span fields);
 void exchange_pause(struct exchange *x);
 void exchange_resume(struct exchange *x);
 
-enum { EXCHANGE_PEER = 46 };
-/* The client's address in numbers, terminated. */
-void exchange_peer(const struct exchange *x, char out[EXCHANGE_PEER]);
+/* Who has connected, or on whose behalf a PROXY header says it was done. Valid like the exchange.
+ */
+const struct address *exchange_peer(const struct exchange *x);
 bool exchange_is_tls(const struct exchange *x);

@@ -102,6 +102,8 @@ static bool separates(char c) {
 /* The next word; moves `text` past it. False at the end. */
 static bool next_word(struct span *text, struct span *word) {
     size_t from = 0;
+    if (text->len == 0)
+        return false;
     while (from < text->len && separates(text->ptr[from]))
         from++;
     size_t to = from;

@@ -17,6 +17,7 @@ struct config_secret {
     size_t len;
 };
 
+enum config_proxy_protocol { CONFIG_PROXY_PROTOCOL_OFF, CONFIG_PROXY_PROTOCOL_V2 };
 enum config_binding { CONFIG_BINDING_ENFORCE, CONFIG_BINDING_REPORT };
 
 /* Texts (char *) are never NULL: "" is "not set". A *_file is "" when its content came from the
@@ -26,6 +27,8 @@ struct config {
         char *address;
         int64_t port; /* 0: any free port, logged at start */
         int64_t max_connections;
+        char *trusted_proxies;  /* networks, as rules/address reads them */
+        int64_t proxy_protocol; /* enum config_proxy_protocol */
     } listen;
     struct {
         bool enabled;

@@ -45,6 +45,8 @@
         .content_at = AT(section, name), .preset = "", .reloadable = RELOAD, .help = (help_)       \
     }
 
+static const char *const proxy_protocols[] = {
+    [CONFIG_PROXY_PROTOCOL_OFF] = "off", [CONFIG_PROXY_PROTOCOL_V2] = "v2", NULL};
 static const char *const bindings[] = {
     [CONFIG_BINDING_ENFORCE] = "enforce", [CONFIG_BINDING_REPORT] = "report", NULL};
 static const char *const deny_or_allow[] = {"deny", "allow", NULL};
@@ -61,6 +63,10 @@ const struct config_row config_rows[] = {
             "port on which agents are served; 0 takes any free one"),
     INTEGER(listen, max_connections, "20000", "1", "1000000", RESTART,
             "client connections served at the same time, all workers together"),
+    TEXT(listen, trusted_proxies, "", config_networks_complaint, false, RESTART,
+         "addresses and networks of the proxies in front, which are believed whom they speak for"),
+    CHOICE(listen, proxy_protocol, "off", proxy_protocols, RESTART,
+           "v2: every connection begins with a PROXY protocol header, or is closed"),
 
     BOOL(tls, enabled, "true", RESTART,
          "serve agents over TLS; false only where something in front does"),

@@ -1,8 +1,8 @@
 #include "rules/config_values.h"
 
-#include "rules/redis_url.h"
-
 #include "base/panic.h"
+#include "rules/address.h"
+#include "rules/redis_url.h"
 
 #include <arpa/inet.h>
 #include <stdlib.h>
@@ -253,6 +253,13 @@ const char *config_redis_prefix_complaint(struct span text) {
     return text.len > 0 && text.len <= PREFIX_MAX ? NULL
                                                   : "must have 1 to 64 characters; write it like "
                                                     "aiwm-gateway:";
+}
+
+const char *config_networks_complaint(struct span text) {
+    struct networks networks;
+    return networks_parse(text, &networks)
+               ? NULL
+               : "is no list of up to 64 networks; write it like 10.0.0.0/8, 192.0.2.1, fd00::/8";
 }
 
 /* ---- any type ---- */

@@ -30,3 +30,4 @@ const char *config_url_complaint(struct span text);          /* http[s]://host[:
 const char *config_prefix_complaint(struct span text);       /* "" or /segment[/segment...] */
 const char *config_redis_url_complaint(struct span text);    /* rules/redis_url.h */
 const char *config_redis_prefix_complaint(struct span text); /* printable, no spaces or braces */
+const char *config_networks_complaint(struct span text);     /* "", or 10.0.0.0/8, 192.0.2.1 */

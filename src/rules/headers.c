@@ -109,8 +109,8 @@ void headers_to_upstream(struct str *out, const struct http_request *request,
         if (crosses_up(&request->fields, f, hop))
             add_field(out, f->name, f->value);
     }
-    add_field(out, SPAN("X-Forwarded-For"), hop->peer);
-    add_field(out, SPAN("X-Forwarded-Proto"), hop->peer_uses_tls ? SPAN("https") : SPAN("http"));
+    add_field(out, SPAN("X-Forwarded-For"), hop->client);
+    add_field(out, SPAN("X-Forwarded-Proto"), hop->client_uses_tls ? SPAN("https") : SPAN("http"));
     if (request->host.len > 0)
         add_field(out, SPAN("X-Forwarded-Host"), request->host);
     add_field(out, SPAN("x-correlation-id"), hop->correlation_id);

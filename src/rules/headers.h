@@ -17,8 +17,8 @@ struct headers_hop {
     struct span path;          /* as it goes to the controller */
     struct span query;         /* with its '?' or empty */
     struct span upstream_host; /* "host:port" for the Host field */
-    struct span peer;          /* the client's address */
-    bool peer_uses_tls;
+    struct span client;        /* its address */
+    bool client_uses_tls;
     struct span correlation_id;
     int64_t content_length; /* -1: neither the field nor a body */
     bool uncoded;           /* we read the answer ourselves: no gzip is asked for */

@@ -315,6 +315,7 @@ static void on_request(void *arg, struct exchange *x, const struct http_request 
     r.body = body;
     r.token = SPAN_NONE;
     r.authenticated = r.verified = false;
+    r.client = client_address(exchange_peer(x), &s->shared->limits.trusted_proxies, &http->fields);
     note_correlation(&r);
     metric_add(METRIC_REQUESTS_CONNECT + (enum metric)r.route->counted, 1);
     r.route->journey(s, &r);
@@ -345,16 +346,22 @@ bool request_upgrades(const struct request *r) {
     return r->http->wants_upgrade && !r->route->agent_call;
 }
 
+static bool client_uses_tls(struct serve *s, const struct request *r) {
+    bool trusted = networks_contain(&s->shared->limits.trusted_proxies, exchange_peer(r->x));
+    struct span said = trusted ? client_protocol(&r->http->fields) : SPAN_NONE;
+    return said.ptr ? span_equal(said, SPAN("https")) : exchange_is_tls(r->x);
+}
+
 void request_spell_upstream(struct serve *s, const struct request *r) {
-    char path[64], id[AGENT_ID_HEX], peer[EXCHANGE_PEER];
-    exchange_peer(r->x, peer);
+    char path[64], id[AGENT_ID_HEX], client[ADDRESS_TEXT];
+    address_text(&r->client, client);
     struct headers_hop hop = {
         .method = r->http->method_text,
         .path = r->path,
         .query = r->http->query,
         .upstream_host = span_of(s->shared->upstream_authority),
-        .peer = span_of(peer),
-        .peer_uses_tls = exchange_is_tls(r->x),
+        .client = span_of(client),
+        .client_uses_tls = client_uses_tls(s, r),
         .correlation_id = r->correlation_id,
         .content_length =
             r->http->content_length == 0 && r->http->method == HTTP_GET ? -1 : (int64_t)r->body.len,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "rules/client_address.h"
 #include "rules/headers.h"
 #include "rules/payload.h"
 #include "serve/routes.h"
@@ -18,7 +19,8 @@ struct request {
     struct span params[ROUTE_PARAMS_MAX]; /* the route's parameters, decoded */
     bool has_agent; /* the path is one of an agent's, and names a well-formed id */
     struct agent_id agent;
-    struct span path; /* after the prefix was stripped: what errors quote with the query */
+    struct address client; /* whose request it is: the peer, or whom a trusted proxy names */
+    struct span path;      /* after the prefix was stripped: what errors quote with the query */
     struct span correlation_id;
     char correlation_memory[HEADERS_CORRELATION_MAX];
     struct span token;          /* presented, perhaps not verified; empty: none */

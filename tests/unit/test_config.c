@@ -664,7 +664,8 @@ Test(config, equal_bounds_free_ports_and_ports_of_two_addresses_are_fine) {
 /* ---- printing ---- */
 
 static const char everything_changed[] =
-    "listen: {address: '::1', port: 1, max_connections: 2}\n"
+    "listen: {address: '::1', port: 1, max_connections: 2, trusted_proxies: 10.0.0.0/8,\n"
+    "  proxy_protocol: v2}\n"
     "tls: {enabled: true, certificate_file: /cert, private_key_file: /key}\n"
     "health: {address: 127.0.0.2, port: 3}\n"
     "upstream: {url: 'https://[::1]:5', strip_prefix: /dev/aiwm, ca_file: /ca,\n"

@@ -16,8 +16,8 @@ static struct headers_hop plain_hop(void) {
                                 .path = SPAN("/agents/x"),
                                 .query = SPAN("?a=b"),
                                 .upstream_host = SPAN("controller:3003"),
-                                .peer = SPAN("10.1.2.3"),
-                                .peer_uses_tls = true,
+                                .client = SPAN("10.1.2.3"),
+                                .client_uses_tls = true,
                                 .correlation_id = SPAN("our-id"),
                                 .content_length = 5};
 }
@@ -122,7 +122,7 @@ Test(headers, of_their_own_go_up_in_the_order_they_came) {
 
 Test(headers, say_how_the_client_reached_us) {
     struct headers_hop hop = plain_hop();
-    hop.peer_uses_tls = false;
+    hop.client_uses_tls = false;
     cr_expect(strstr(up(UP_HEAD(""), &hop), "X-Forwarded-Proto: http\r\n"));
     cr_expect(strstr(up("GET http://b:1/x HTTP/1.1\r\nHost: a\r\n\r\n", &hop),
                      "X-Forwarded-Host: b:1\r\n"));

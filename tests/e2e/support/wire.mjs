@@ -122,6 +122,14 @@ export class Wire {
         return wire;
     }
 
+    /** On a plain socket that is connected already. */
+    static over(socket) {
+        const wire = new Wire();
+        wire.socket = socket;
+        wire.#listen();
+        return wire;
+    }
+
     #listen() {
         this.socket.on('data', (bytes) => {
             this.received = Buffer.concat([this.received, bytes]);
