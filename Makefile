@@ -16,7 +16,7 @@ SOURCES := $(wildcard src/base/*.c src/rules/*.c src/io/*.c src/serve/*.c src/ap
 STUB    := $(wildcard bench/stub/*.c)
 UNIT    := $(wildcard tests/unit/*.c)
 TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-LINTED  := src/main.c bench/stub_main.c $(SOURCES) $(STUB)
+LINTED  := src/main.c bench/stub_main.c bench/peers/client.c $(SOURCES) $(STUB)
 FORMATTED := $(wildcard src/*.[ch] src/*/*.[ch] bench/*.[ch] bench/*/*.[ch] tests/*/*.[ch])
 
 LIBRARIES := libevent libevent_pthreads jansson libjwt yaml-0.1 openssl hiredis
@@ -28,6 +28,8 @@ PACKAGES_run   := $(PACKAGES_build) curl
 PACKAGES_test  := $(PACKAGES_build) libcriterion-dev nodejs openssl redis-server \
                   redis-sentinel redis-tools
 PACKAGES_fuzz  := $(PACKAGES_build) clang libclang-rt-dev
+PACKAGES_bench := $(PACKAGES_build) nodejs openssl util-linux haproxy wrk nginx libnginx-mod-http-lua \
+                  lua-resty-core lua-resty-lrucache lua-cjson
 PACKAGES_lint  := $(PACKAGES_test) clang-format clang-tidy cppcheck
 
 # ---- how it is compiled ----
@@ -121,6 +123,13 @@ proof: deps-test
 	@+$(AGAIN) all
 	@BUILD=$(BUILD) tests/proof/run.sh
 
+##   make bench-peers     CPU, latency and memory beside HAProxy and nginx: some ten minutes;
+##                        docs/performance.md. ROWS=heartbeat,forged: only these
+.PHONY: bench-peers
+bench-peers: deps-bench
+	@+$(AGAIN) all $(BUILD)/bench-client
+	@BUILD=$(abspath $(BUILD)) node bench/peers/peers.mjs
+
 ##   make fuzz            libFuzzer on every target, FUZZ_SECONDS=60 each; TARGET=http: only that
 FUZZ_SECONDS ?= 60
 TARGET ?= $(TARGETS)
@@ -148,9 +157,9 @@ chroot-check:
 clean:
 	rm -rf $(BUILD)
 
-##   make deps-run        only installs packages, for: build, run, test, fuzz, lint
-.PHONY: $(addprefix deps-,build run test fuzz lint)
-$(addprefix deps-,build run test fuzz lint): deps-%:
+##   make deps-run        only installs packages, for: build, run, test, fuzz, lint, bench
+.PHONY: $(addprefix deps-,build run test fuzz lint bench)
+$(addprefix deps-,build run test fuzz lint bench): deps-%:
 	@tests/support/deps.sh $(PACKAGES_$*)
 
 help:
@@ -167,6 +176,10 @@ $(BUILD)/aiwm-gateway: $(call object,src/main.c) $(LIB)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 $(BUILD)/aiwm-stub: $(call object,bench/stub_main.c) $(LIB)
+	$(link)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/bench-client: $(call object,bench/peers/client.c)
 	$(link)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 

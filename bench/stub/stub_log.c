@@ -69,8 +69,10 @@ void stub_log_free(struct request_log *log) {
 static struct entry *add_entry(struct request_log *log, const struct call *c, struct span body,
                                const char *authorization) {
     size_t kept = body.len < LOG_TEXT_MAX ? body.len : LOG_TEXT_MAX;
-    if (log->next - log->first == LOG_ENTRIES)
-        entry_release(entry_at(log, log->first++));
+    if (log->next - log->first == LOG_ENTRIES) {
+        entry_release(entry_at(log, log->first));
+        log->first++;
+    }
     struct entry *e = entry_at(log, log->next++);
     e->mono_ms = clock_mono_ms();
     e->method = c->method;

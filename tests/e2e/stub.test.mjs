@@ -163,6 +163,16 @@ test('judges heartbeats in bulk one by one, and logs and counts them', async () 
     assert.equal(counts.heartbeats, 0);
 });
 
+test('forgets the oldest entries of a full log and goes on', async () => {
+    await stub.reset();
+    await stub.set({ bulk: true });
+    const heartbeats = Array(500).fill(beat(1));
+    for (let sent = 0; sent <= 100000; sent += heartbeats.length)
+        assert.equal((await bulk({ heartbeats })).status, 200);
+    assert.equal((await stub.counts()).bulk_beats, 100500);
+    await stub.reset();
+});
+
 test('records the time of a heartbeat in bulk, never back and never ahead', async () => {
     await stub.reset();
     await stub.set({ bulk: true });
