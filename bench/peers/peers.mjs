@@ -16,7 +16,8 @@ import { FRESH_ROWS, ROWS } from './rows.mjs';
 const rounds = Number(process.env.ROUNDS ?? 5);
 const wanted = process.env.ROWS?.split(',');
 const wants = (id) => !wanted || wanted.includes(id);
-const IDLE_CONNECTIONS = 10000, AGENTS = 1000;
+// HAProxy wants two descriptors for each connection it may have, and 20,000 is what there are.
+const IDLE_CONNECTIONS = 9800, AGENTS = 1000;
 
 async function startAll(dir) {
   const many = wants('tokens');
@@ -67,7 +68,7 @@ const bare = { ...fresh, nginx: proxies.nginxBare };
 const firstPort = (program) => Object.values(program.ports)[0];
 
 async function idleKiB(make, dir, bench) {
-  const program = await make(dir, bench.stub.port, make === proxies.gateway ? {} : IDLE_CONNECTIONS + 500);
+  const program = await make(dir, bench.stub.port, make === proxies.gateway ? {} : IDLE_CONNECTIONS + 100);
   const proxy = await proxies.run(program);
   const before = pssKiB(proxy.pid);
   const client = start(proxies.LOAD_CPU, join(proxies.build, 'bench-client'),

@@ -64,7 +64,7 @@ export const ROWS = [
 
 // Those that need a proxy started afresh: peers.mjs does them last.
 export const FRESH_ROWS = {
-  idle: { id: 'idle', title: 'idle TLS connection, 10,000 held', unit: 'KiB (PSS) each', target: 1.0 },
+  idle: { id: 'idle', title: 'idle TLS connection, 9,800 held', unit: 'KiB (PSS) each', target: 1.0 },
   start: { id: 'start', title: 'start to the first answer', unit: 'ms', limit: 23 },
   rest: { id: 'rest', title: 'at rest', unit: 'MiB (PSS)', limit: 8 },
 };
