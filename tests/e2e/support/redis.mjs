@@ -287,7 +287,7 @@ export class Sentinels {
         for (let i = 0; i < 3; i++)
             group.sentinels.push(
                 await Sentinel.start(group.servers[0], group.name, 2, { sentinelPassword }));
-        await eventually('the sentinels know each other and the replica', () => group.#isComplete(), 15000);
+        await eventually('the sentinels know each other and the replica', () => group.isComplete(), 15000);
         return group;
     }
 
@@ -296,7 +296,8 @@ export class Sentinels {
         return `redis+sentinel://${hosts}/${this.name}`;
     }
 
-    async #isComplete() {
+    /** Does every sentinel know the two others and a replica that is in step? */
+    async isComplete() {
         for (const sentinel of this.sentinels) {
             const flat = await sentinel.call('SENTINEL', 'MASTER', this.name);
             const field = (name) => flat[flat.indexOf(name) + 1];

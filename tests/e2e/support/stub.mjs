@@ -85,15 +85,21 @@ export class Stub {
         return json(this.controlPort, 'POST', '/reset');
     }
 
-    /** What it answered in all its lives, in order; needs `journal`, a file's name. */
+    /** What it answered, in the order of its answers; needs `journal`, a file's name. Entries have
+     * the number of their `life`: their `seq` begins anew in each. */
     journal() {
-        const lines = fs.readFileSync(this.journalFile, 'utf8').split('\n');
-        return lines.slice(0, -1).map((line) => JSON.parse(line));
+        const lines = fs.readFileSync(this.journalFile, 'utf8').split('\n').slice(0, -1);
+        return lines.map((line, i) => ({
+            ...JSON.parse(line), life: this.#lives.filter((end) => i >= end).length,
+        }));
     }
 
+    #lives = []; // where in the journal each but the last ended
+
     /** kill -9; its port stays closed until restart(), which begins a new life of it. */
-    kill() {
-        return this.child.kill();
+    async kill() {
+        await this.child.kill();
+        if (this.journalFile) this.#lives.push(this.journal().length);
     }
 
     restart() {
