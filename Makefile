@@ -153,6 +153,13 @@ SUITE ?= bookworm
 chroot-check:
 	@tests/support/chroot-check.sh $(SUITE)
 
+##   make docs            docs/config.md and its schema anew, from the option table
+.PHONY: docs
+docs:
+	@+$(AGAIN) $(BUILD)/aiwm-gateway
+	@$(BUILD)/aiwm-gateway --help-config=markdown >docs/config.md
+	@$(BUILD)/aiwm-gateway --help-config=schema >docs/config.schema.json
+
 ##   make clean           removes build/
 clean:
 	rm -rf $(BUILD)

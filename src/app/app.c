@@ -2,7 +2,7 @@
 
 #include "app/demo.h"
 #include "app/page.h"
-#include "app/setup.h"
+#include "app/reload.h"
 #include "app/worker.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -31,7 +31,11 @@ enum {
 };
 
 struct app {
-    struct setup setup;
+    struct generation *first; /* of the configuration; a reload makes others */
+    struct reload *reload;
+    struct tickets *tickets;
+    const char *config_file;
+    char *const *environment;
     struct shared shared;
     struct loop loop; /* the main thread's: signals and the health port */
     struct operator_port *health;
@@ -76,7 +80,7 @@ static void raise_descriptors(const struct config *config) {
 
 /* What is in force, in one line: the first thing to look at when somebody wonders. */
 static void log_policy(const struct app *app) {
-    const struct config *c = app->setup.config;
+    const struct config *c = app->first->setup.config;
     log_info("policy", F_INT("workers", (int64_t)app->shared.worker_count),
              F_TEXT("tls", c->tls.enabled ? "on" : "off"),
              F_INT("max_connections", c->listen.max_connections),
@@ -103,31 +107,13 @@ static void log_warnings(struct span lines) {
     }
 }
 
-static void derive_key(const struct config_secret *source, struct grant_key *out) {
-    grant_key_derive((struct span){source->bytes, source->len}, out);
-}
-
-/* A previous key of its own, if there is one; where the key comes from the JWT secret, the previous
- * one comes from the previous secret. */
-static void make_grant_keys(const struct config *config, struct shared *shared) {
-    const struct config_secret *key = &config->connect_cache.key;
-    const struct config_secret *previous = &config->connect_cache.previous_key;
-    if (!key->bytes && !previous->bytes)
-        previous = &config->jwt.previous_secret;
-    derive_key(key->bytes ? key : &config->jwt.secret, &shared->grant_key);
-    shared->has_previous_key = previous->bytes != NULL;
-    if (shared->has_previous_key)
-        derive_key(previous, &shared->previous_grant_key);
-}
-
 static void make_shared(struct app *app) {
-    const struct config *config = app->setup.config;
+    const struct config *config = app->first->setup.config;
     struct shared *shared = &app->shared;
     uint8_t hash_key[16];
     random_fill(hash_key, sizeof hash_key);
-    shared->config = config;
-    shared->redis = app->setup.redis.url ? &app->setup.redis : NULL;
-    make_grant_keys(config, shared);
+    generation_publish(app->first, shared, app->tickets);
+    shared->redis = app->first->setup.redis.url ? &app->first->setup.redis : NULL;
     shared->agents = agents_new(cache_memory(config), MAX_AGENTS, hash_key);
     shared->tags = must_zalloc(sizeof *shared->tags);
     shared->refusals = refusals_new(REFUSALS, REFUSAL_MS);
@@ -136,8 +122,6 @@ static void make_shared(struct app *app) {
     (void)networks_parse(span_of(config->listen.trusted_proxies), /* judged by the configuration */
                          &shared->limits.trusted_proxies);
     shared->limits.max_body_buffered = BODIES_MAX;
-    (void)snprintf(shared->upstream_authority, sizeof shared->upstream_authority, "%s",
-                   app->setup.upstream_authority);
     shared->worker_count = count_workers(config);
     shared->mailbox = must_zalloc(shared->worker_count * sizeof(struct mailbox *));
 }
@@ -156,7 +140,7 @@ static void log_listening(const char *name, const char *address, int port) {
 }
 
 static bool open_health(struct app *app) {
-    const struct config *config = app->setup.config;
+    const struct config *config = app->first->setup.config;
     int port;
     int fd = open_listener("health.port", config->health.address, config->health.port, true, &port);
     if (fd < 0)
@@ -168,7 +152,7 @@ static bool open_health(struct app *app) {
 
 /* All sockets first, then the threads: a port in use ends the process before it has served. */
 static bool make_workers(struct app *app) {
-    const struct config *config = app->setup.config;
+    const struct config *config = app->first->setup.config;
     size_t count = app->shared.worker_count;
     app->port = (int)config->listen.port;
     app->workers = must_zalloc(count * sizeof(struct worker *));
@@ -177,11 +161,12 @@ static bool make_workers(struct app *app) {
             open_listener("listen.port", config->listen.address, app->port, i == 0, &app->port);
         if (fd < 0)
             return false;
-        app->workers[i] = worker_new(&(struct worker_setup){.shared = &app->shared,
-                                                            .number = i,
-                                                            .listen_fd = fd,
-                                                            .tls = app->setup.tls,
-                                                            .upstream = app->setup.upstream});
+        app->workers[i] =
+            worker_new(&(struct worker_setup){.shared = &app->shared,
+                                              .number = i,
+                                              .listen_fd = fd,
+                                              .tls = app->first->setup.tls,
+                                              .upstream = app->first->setup.upstream});
     }
     return true;
 }
@@ -234,7 +219,7 @@ static void on_drain_start(void *arg) {
 static void on_term(evutil_socket_t signal_number, short what, void *arg) {
     (void)what;
     struct app *app = arg;
-    const struct config *config = app->setup.config;
+    const struct config *config = app->shared.config;
     if (app->give_up_ms != 0) {
         give_up(app, "second signal, the rest is cut");
         return;
@@ -249,8 +234,9 @@ static void on_term(evutil_socket_t signal_number, short what, void *arg) {
 static void on_hangup(evutil_socket_t signal_number, short what, void *arg) {
     (void)signal_number;
     (void)what;
-    (void)arg;
-    log_warn("HUP is ignored: this version reads its configuration at start only", F_NONE);
+    struct app *app = arg;
+    if (app->reload)
+        reload_now(app->reload);
 }
 
 /* ---- the whole ---- */
@@ -276,6 +262,7 @@ static void end(struct app *app) {
     each_worker(app, worker_join);
     each_worker(app, worker_close);
     each_worker(app, worker_free);
+    reload_free(app->reload);
     operator_free(app->health);
     event_del(&app->term);
     event_del(&app->interrupt);
@@ -288,6 +275,15 @@ static void end(struct app *app) {
     free(app->shared.tags);
     free(app->shared.mailbox);
     free(app->workers);
+}
+
+static void watch_configuration(struct app *app) {
+    struct reload_parts parts = {.config_file = app->config_file,
+                                 .environment = app->environment,
+                                 .shared = &app->shared,
+                                 .tickets = app->tickets,
+                                 .workers = app->workers};
+    app->reload = reload_new(&app->loop, &parts, app->first);
 }
 
 /* ---- is this a Redis we can work with? ---- */
@@ -325,12 +321,12 @@ static bool redis_fits(const struct redis_options *options) {
 }
 
 static int serve_until_term(struct app *app, const struct demo *demo) {
-    const struct config *config = app->setup.config;
+    const struct config *config = app->first->setup.config;
     log_start((enum log_level)config->log.level, (enum log_format)config->log.format);
     log_info("starting", F_TEXT("version", GATEWAY_VERSION),
-             F_TEXT("upstream", app->setup.upstream_authority));
-    log_warnings(str_span(&app->setup.warnings));
-    if (!redis_fits(&app->setup.redis)) {
+             F_TEXT("upstream", app->first->setup.upstream_authority));
+    log_warnings(str_span(&app->first->setup.warnings));
+    if (!redis_fits(&app->first->setup.redis)) {
         log_stop(LOG_WAIT_MS);
         (void)fprintf(stderr,
                       "redis.url: this Redis runs in Cluster mode, which is not supported; use a "
@@ -343,6 +339,7 @@ static int serve_until_term(struct app *app, const struct demo *demo) {
     bool up = open_health(app) && make_workers(app);
     if (up) {
         each_worker(app, worker_start);
+        watch_configuration(app);
         app->pages.started = true;
         log_listening("data", config->listen.address, app->port);
         if (demo)
@@ -356,8 +353,26 @@ static int serve_until_term(struct app *app, const struct demo *demo) {
     return up && held == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+/* Reads the configuration, or says on standard error what is wrong with it. */
+static bool prepare(struct app *app, const char *config_file, char *const *environment) {
+    enum { COMPLAINTS_MAX = 65536 };
+    struct str complaints;
+    *app = (struct app){.config_file = config_file, .environment = environment};
+    str_init(&complaints, COMPLAINTS_MAX);
+    app->first = generation_read(config_file, environment, NULL, &complaints);
+    (void)fprintf(stderr, "%.*s", SPAN_ARG(str_span(&complaints)));
+    str_release(&complaints);
+    app->tickets = app->first ? tickets_new() : NULL;
+    return app->first != NULL;
+}
+
+static void dismiss(struct app *app) {
+    generation_free(app->first);
+    tickets_free(app->tickets);
+}
+
 static int run_demo(char *const *environment, const char *config_file) {
-    struct app app = {0};
+    struct app app;
     const char *why = "";
     struct demo *demo = demo_start(environment, &why);
     if (!demo) {
@@ -365,44 +380,41 @@ static int run_demo(char *const *environment, const char *config_file) {
         return EXIT_FAILURE;
     }
     int code = EXIT_CONFIG;
-    if (setup_read(&app.setup, config_file, demo_environ(demo))) {
+    if (prepare(&app, config_file, demo_environ(demo))) {
         code = serve_until_term(&app, demo);
         demo_print_farewell(demo);
+        dismiss(&app);
     }
-    setup_release(&app.setup);
     demo_stop(demo);
     return code;
 }
 
 static int run_gateway(char *const *environment, const struct options *options) {
-    struct app app = {0};
-    int code = EXIT_CONFIG;
-    if (setup_read(&app.setup, options->config_file, environment)) {
-        code = EXIT_SUCCESS;
-        if (options->action == OPTIONS_RUN)
-            code = serve_until_term(&app, NULL);
-        else
-            (void)fprintf(stderr, "%.*sconfiguration is fine\n",
-                          SPAN_ARG(str_span(&app.setup.warnings)));
-    }
-    setup_release(&app.setup);
+    struct app app;
+    if (!prepare(&app, options->config_file, environment))
+        return EXIT_CONFIG;
+    int code = EXIT_SUCCESS;
+    if (options->action == OPTIONS_RUN)
+        code = serve_until_term(&app, NULL);
+    else
+        (void)fprintf(stderr, "%.*sconfiguration is fine\n",
+                      SPAN_ARG(str_span(&app.first->setup.warnings)));
+    dismiss(&app);
     return code;
 }
 
 static int print_config(char *const *environment, const char *config_file) {
-    struct setup setup;
+    struct app app;
     enum { PRINT_MAX = 65536 };
-    int code = EXIT_CONFIG;
-    if (setup_read(&setup, config_file, environment)) {
-        struct str out;
-        str_init(&out, PRINT_MAX);
-        config_print(setup.config, &out);
-        printf("%.*s", SPAN_ARG(str_span(&out)));
-        str_release(&out);
-        code = EXIT_SUCCESS;
-    }
-    setup_release(&setup);
-    return code;
+    if (!prepare(&app, config_file, environment))
+        return EXIT_CONFIG;
+    struct str out;
+    str_init(&out, PRINT_MAX);
+    config_print(app.first->setup.config, &out);
+    printf("%.*s", SPAN_ARG(str_span(&out)));
+    str_release(&out);
+    dismiss(&app);
+    return EXIT_SUCCESS;
 }
 
 static int describe_config(void (*describe)(struct str *out)) {

@@ -10,11 +10,8 @@
 
 enum { TEXT_MAX = 65536, UPSTREAM_CONNECTIONS_MAX = 1024 };
 
-static void say(struct span text) {
-    (void)fprintf(stderr, "%.*s", SPAN_ARG(text));
-}
-
-static bool read_config(struct setup *s, const char *config_file, char *const *environ) {
+static bool read_config(struct setup *s, const char *config_file, char *const *environ,
+                        struct str *complaints) {
     struct config_sources sources = {
         .file_name = config_file, .environ = environ, .read_file = files_read};
     char *text = NULL;
@@ -23,17 +20,12 @@ static bool read_config(struct setup *s, const char *config_file, char *const *e
         const char *why = NULL;
         text = files_read(NULL, config_file, &len, &why);
         if (!text) {
-            (void)fprintf(stderr, "%s: cannot be read: %s\n", config_file, why);
+            str_addf(complaints, "%s: cannot be read: %s\n", config_file, why);
             return false;
         }
         sources.file = (struct span){text, len};
     }
-    struct str complaints;
-    str_init(&complaints, TEXT_MAX);
-    s->config = config_read(&sources, &complaints, &s->warnings);
-    if (!s->config)
-        say(str_span(&complaints));
-    str_release(&complaints);
+    s->config = config_read(&sources, complaints, &s->warnings);
     free(text);
     return s->config != NULL;
 }
@@ -42,7 +34,7 @@ static struct span secret_span(const struct config_secret *secret) {
     return (struct span){secret->bytes, secret->len};
 }
 
-static bool make_tls(struct setup *s) {
+static bool make_tls(struct setup *s, struct str *complaints) {
     const struct config *config = s->config;
     char why[TLS_WHY];
     if (!config->tls.enabled)
@@ -50,7 +42,7 @@ static bool make_tls(struct setup *s) {
     s->tls = tls_server_new(secret_span(&config->tls.certificate),
                             secret_span(&config->tls.private_key), why);
     if (!s->tls)
-        (void)fprintf(stderr, "tls.certificate_file, tls.private_key_file: %s\n", why);
+        str_addf(complaints, "tls.certificate_file, tls.private_key_file: %s\n", why);
     return s->tls != NULL;
 }
 
@@ -73,7 +65,7 @@ static void take_url(struct setup *s, bool *https) {
     (void)snprintf(s->upstream_authority, sizeof s->upstream_authority, "%.*s", SPAN_ARG(rest));
 }
 
-static bool make_upstream(struct setup *s) {
+static bool make_upstream(struct setup *s, struct str *complaints) {
     const struct config *config = s->config;
     bool https;
     char why[TLS_WHY];
@@ -85,16 +77,16 @@ static bool make_upstream(struct setup *s) {
         return true;
     s->upstream.tls = tls_client_new(secret_span(&config->upstream.ca), why);
     if (!s->upstream.tls)
-        (void)fprintf(stderr, "upstream.ca_file: %s\n", why);
+        str_addf(complaints, "upstream.ca_file: %s\n", why);
     return s->upstream.tls != NULL;
 }
 
-static bool make_redis_tls(struct setup *s) {
+static bool make_redis_tls(struct setup *s, struct str *complaints) {
     const struct config *config = s->config;
     char why[TLS_WHY];
     s->redis.tls = tls_client_new(secret_span(&config->redis.ca), why);
     if (!s->redis.tls) {
-        (void)fprintf(stderr, "redis.ca_file: %s\n", why);
+        str_addf(complaints, "redis.ca_file: %s\n", why);
         return false;
     }
     if (!config->redis.certificate.bytes)
@@ -102,11 +94,11 @@ static bool make_redis_tls(struct setup *s) {
     bool fine = tls_client_present(s->redis.tls, secret_span(&config->redis.certificate),
                                    secret_span(&config->redis.private_key), why);
     if (!fine)
-        (void)fprintf(stderr, "redis.certificate_file, redis.private_key_file: %s\n", why);
+        str_addf(complaints, "redis.certificate_file, redis.private_key_file: %s\n", why);
     return fine;
 }
 
-static bool make_redis(struct setup *s) {
+static bool make_redis(struct setup *s, struct str *complaints) {
     const struct config *config = s->config;
     if (config->redis.url[0] == '\0')
         return true;
@@ -124,16 +116,24 @@ static bool make_redis(struct setup *s) {
         .script_count = SCRIPT_COUNT,
         .health = &s->redis_health,
     };
-    return !s->redis_url.tls || make_redis_tls(s);
+    return !s->redis_url.tls || make_redis_tls(s, complaints);
 }
 
-bool setup_read(struct setup *s, const char *config_file, char *const *environ) {
+static void keep_running(struct setup *s, const struct config *running) {
+    (void)config_needs_restart(running, s->config, &s->warnings);
+    config_keep_running(running, s->config);
+}
+
+bool setup_read(struct setup *s, const char *config_file, char *const *environ,
+                const struct config *running, struct str *complaints) {
     *s = (struct setup){0};
     str_init(&s->warnings, TEXT_MAX);
-    if (!read_config(s, config_file, environ))
+    if (!read_config(s, config_file, environ, complaints))
         return false;
-    bool tls_fine = make_tls(s), redis_fine = make_redis(s);
-    return make_upstream(s) && tls_fine && redis_fine;
+    if (running)
+        keep_running(s, running);
+    bool tls_fine = make_tls(s, complaints), redis_fine = make_redis(s, complaints);
+    return make_upstream(s, complaints) && tls_fine && redis_fine;
 }
 
 void setup_release(struct setup *s) {

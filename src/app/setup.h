@@ -21,7 +21,9 @@ struct setup {
     struct redis_options redis; /* its url is NULL: no Redis */
 };
 
-/* Reads file and environment and judges all of it. False: all complaints were written to standard
- * error, and the process shall end with EXIT_CONFIG. */
-bool setup_read(struct setup *s, const char *config_file, char *const *environ);
+/* Reads file and environment and judges all of it. `running`: the configuration whose values stay
+ * where a key cannot be reloaded (NULL: there is none). False: all complaints are in `complaints`,
+ * one per line; release it all the same. */
+bool setup_read(struct setup *s, const char *config_file, char *const *environ,
+                const struct config *running, struct str *complaints);
 void setup_release(struct setup *s);

@@ -27,7 +27,8 @@ struct worker {
     struct serve serve;
     struct timer look, probe;
     struct fetch *probing;
-    struct letter drain, stop;
+    struct letter drain, stop, adopt;
+    struct generation *adopting;
     _Atomic bool idle; /* draining, and nothing to do here (a letter may change that) */
 };
 
@@ -86,6 +87,20 @@ static void on_stop(struct letter *letter, void *receiver) {
     loop_stop(&container_of(letter, struct worker, stop)->loop);
 }
 
+/* ---- a new generation ---- */
+
+static void on_adopt(struct letter *letter, void *receiver) {
+    struct worker *w = container_of(letter, struct worker, adopt);
+    struct serve *s = receiver;
+    struct upstream *former = s->upstream;
+    s->upstream = upstream_new(&w->loop, &w->adopting->setup.upstream);
+    upstream_succeed(s->upstream, former);
+    serve_adopt(s, w->adopting->setup.config);
+    if (w->adopting->setup.tls)
+        server_set_tls(s->server, w->adopting->setup.tls);
+    atomic_fetch_sub(&w->adopting->adopting, 1);
+}
+
 /* ---- life ---- */
 
 struct worker *worker_new(const struct worker_setup *setup) {
@@ -106,6 +121,7 @@ struct worker *worker_new(const struct worker_setup *setup) {
     timer_init(&w->probe, &w->loop, probe, w);
     w->drain.deliver = on_drain;
     w->stop.deliver = on_stop;
+    w->adopt.deliver = on_adopt;
     if (setup->number == 0)
         timer_start(&w->probe, 0);
     return w;
@@ -129,6 +145,11 @@ void worker_start(struct worker *w) {
 
 void worker_drain(struct worker *w) {
     mailbox_post(&w->mailbox, &w->drain);
+}
+
+void worker_adopt(struct worker *w, struct generation *g) {
+    w->adopting = g;
+    mailbox_post(&w->mailbox, &w->adopt);
 }
 
 void worker_stop(struct worker *w) {

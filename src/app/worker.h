@@ -3,6 +3,7 @@
  * mailbox. */
 #pragma once
 
+#include "app/generation.h"
 #include "serve/serve.h"
 
 struct worker;
@@ -21,6 +22,9 @@ void worker_start(struct worker *w);
 /* Thread safe: finish what is under way, flush (shared->draining is set), and go on until told to
  * stop: a colleague's letter may bring more to do. */
 void worker_drain(struct worker *w);
+/* Thread safe: from its loop's next turn on it works with this generation, and counts itself out of
+ * g->adopting. One at a time. */
+void worker_adopt(struct worker *w, struct generation *g);
 /* Thread safe: end now. */
 void worker_stop(struct worker *w);
 /* Thread safe: is it draining, with no connection open and no call under way a moment ago? */

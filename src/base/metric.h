@@ -11,6 +11,11 @@
 #include <stdint.h>
 
 #define METRIC_ROWS(X)                                                                             \
+    X(CERTIFICATE_EXPIRY, gauge, "certificate_expiry_timestamp_seconds", "",                       \
+      "When the certificate shown to agents ends, seconds since 1970.")                            \
+    X(RELOADS_FINE, counter, "config_reloads_total", "result=\"ok\"", "Reloads by result.")        \
+    X(RELOADS_REFUSED, counter, "config_reloads_total", "result=\"refused\"",                      \
+      "Reloads by result.")                                                                        \
     X(CONNECTIONS, gauge, "connections", "", "Open client connections.")                           \
     X(CONNECTIONS_ACCEPTED, counter, "connections_accepted_total", "",                             \
       "Client connections accepted.")                                                              \

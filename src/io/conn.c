@@ -142,6 +142,10 @@ void conn_turns(void *server) {
 
 /* ---- what the stream tells ---- */
 
+void conn_last_chance(struct conn *c) {
+    conn_enter(c, CONN_IDLE, LINGER_MS);
+}
+
 /* While draining a newcomer may still ask, but not think about it. */
 static void begin_idle(struct conn *c) {
     conn_enter(c, CONN_IDLE, c->server->draining ? LINGER_MS : IDLE_MS);

@@ -95,6 +95,8 @@ void conn_new(struct server *s, int fd, const struct address *peer);
 void conn_lost(struct conn *c);
 /* The last answer is written: says goodbye, swallows what still comes, closes. */
 void conn_linger(struct conn *c);
+/* Draining: an idle connection may ask once more, within a second. */
+void conn_last_chance(struct conn *c);
 /* Resets the connection in the loop's next turn: the caller may be on its call stack. */
 void conn_cut(struct conn *c);
 /* deadline_ms 0: none. */

@@ -68,6 +68,13 @@ void server_listen(struct server *s, int listen_fd) {
     s->listener = listener_new(s->loop, listen_fd, on_accept, s);
 }
 
+void server_set_tls(struct server *s, SSL_CTX *tls) {
+    invariant(s->tls && tls);
+    SSL_CTX_up_ref(tls);
+    SSL_CTX_free(s->tls);
+    s->tls = tls;
+}
+
 void server_drain(struct server *s) {
     if (s->draining)
         return;
@@ -75,7 +82,7 @@ void server_drain(struct server *s) {
     list_each_safe (at, &s->conns) {
         struct conn *c = container_of(at, struct conn, link);
         if (c->state == CONN_IDLE)
-            conn_linger(c);
+            conn_last_chance(c);
     }
     listener_finish(s->listener);
     s->listener = NULL;

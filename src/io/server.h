@@ -59,7 +59,10 @@ struct server *server_new(struct loop *loop, SSL_CTX *tls /* NULL: plain; refere
                           struct server_limits *limits, const struct server_events *on, void *arg);
 /* Serves this listening socket from now on (takes it). */
 void server_listen(struct server *s, int listen_fd);
-/* No new connections; answers say Connection: close; idle connections are closed. */
+/* Connections accepted from now on use this certificate; referenced. Only where there was TLS. */
+void server_set_tls(struct server *s, SSL_CTX *tls);
+/* No new connections; answers say Connection: close. Idle connections are given a second to ask
+ * once more and be told so (a request that is on its way would be lost), then closed. */
 void server_drain(struct server *s);
 /* Connections still open. */
 size_t server_connections(const struct server *s);

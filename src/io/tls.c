@@ -7,6 +7,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
+#include <time.h>
 
 static void explain(char why[TLS_WHY], const char *what) {
     unsigned long code = ERR_peek_last_error();
@@ -109,6 +110,14 @@ SSL_CTX *tls_server_new(struct span certificate_pem, struct span key_pem, char w
         return ctx;
     SSL_CTX_free(ctx);
     return NULL;
+}
+
+int64_t tls_server_expiry_s(const SSL_CTX *ctx) {
+    const X509 *certificate = SSL_CTX_get0_certificate(ctx);
+    struct tm end = {0};
+    if (!certificate || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1)
+        return 0;
+    return (int64_t)timegm(&end);
 }
 
 static bool trust(SSL_CTX *ctx, struct span ca_pem) {

@@ -6,6 +6,7 @@
 #include "base/str.h"
 
 #include <openssl/ssl.h>
+#include <stdint.h>
 
 enum { TLS_WHY = 256 };
 
@@ -13,6 +14,9 @@ enum { TLS_WHY = 256 };
  * TLS 1.2 and 1.3, server's ciphers of OpenSSL's default level, one session ticket, no early data,
  * no renegotiation, ALPN http/1.1. NULL and a sentence in `why` on failure. */
 SSL_CTX *tls_server_new(struct span certificate_pem, struct span key_pem, char why[TLS_WHY]);
+
+/* When its certificate ends, seconds since 1970; 0: it has none. */
+int64_t tls_server_expiry_s(const SSL_CTX *ctx);
 
 /* For the controller: verifies its certificate against `ca_pem`, or against the system's
  * authorities when that is empty. */

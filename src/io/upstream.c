@@ -78,6 +78,8 @@ struct upstream {
     size_t good_address;           /* the one that last accepted a connection */
     int retries;                   /* saved up, see RETRY_COST */
     struct http_response response; /* of the head being told */
+    struct upstream *former;       /* whose last calls go on; owned */
+    struct upstream *successor;    /* whose former this is: no new calls */
 };
 
 static void begin_call(struct call *call, bool fresh);
@@ -103,11 +105,19 @@ static void conn_end(struct conn *c) {
         timer_start(&u->reaper, 0);
 }
 
-static void reap(void *arg) {
-    struct upstream *u = arg;
+static void bury(struct upstream *u) {
     list_each_safe (at, &u->dead)
         free(container_of(at, struct conn, link));
     list_init(&u->dead);
+}
+
+static void leave_to_successor(struct upstream *u);
+
+static void reap(void *arg) {
+    struct upstream *u = arg;
+    bury(u);
+    if (u->successor && u->busy_count == 0)
+        leave_to_successor(u);
 }
 
 /* The resolver may still hold a connection whose call was cancelled. */
@@ -166,7 +176,7 @@ static void pool(struct conn *c) {
     struct upstream *u = c->upstream;
     c->call = NULL;
     /* An answer before the whole request was taken: what will it make of the rest? */
-    bool fine = c->pool_after && stream_unsent(&c->stream) == 0;
+    bool fine = c->pool_after && stream_unsent(&c->stream) == 0 && !u->successor;
     if (!fine || u->idle_count >= IDLE_CONNECTIONS_MAX || c->idle_for_ms <= 0) {
         conn_end(c);
         return;
@@ -593,6 +603,8 @@ struct upstream *upstream_new(struct loop *loop, const struct upstream_options *
 }
 
 void upstream_free(struct upstream *u) {
+    if (u->former)
+        upstream_free(u->former);
     while (!list_empty(&u->busy)) {
         struct conn *c = container_of(u->busy.next, struct conn, link);
         struct call *call = c->call;
@@ -603,13 +615,30 @@ void upstream_free(struct upstream *u) {
     while (!list_empty(&u->idle))
         conn_end(container_of(u->idle.next, struct conn, link));
     timer_stop(&u->reaper);
-    reap(u);
+    bury(u);
     resolver_free(u->resolver);
     SSL_CTX_free(u->options.tls);
     free(u->host);
     free(u);
 }
 
+static void leave_to_successor(struct upstream *u) {
+    u->successor->former = u->former;
+    if (u->former)
+        u->former->successor = u->successor;
+    u->former = NULL;
+    upstream_free(u);
+}
+
+void upstream_succeed(struct upstream *u, struct upstream *former) {
+    u->former = former;
+    former->successor = u;
+    while (!list_empty(&former->idle))
+        conn_end(container_of(former->idle.next, struct conn, link));
+    if (!timer_pending(&former->reaper))
+        timer_start(&former->reaper, 0);
+}
+
 size_t upstream_busy(const struct upstream *u) {
-    return u->busy_count;
+    return u->busy_count + (u->former ? upstream_busy(u->former) : 0);
 }

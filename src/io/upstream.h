@@ -29,6 +29,10 @@ struct upstream *upstream_new(struct loop *loop, const struct upstream_options *
 /* Cancels what is pending (on_done is called with ERR_CANCELLED). */
 void upstream_free(struct upstream *u);
 
+/* Takes the place of `former`, which it takes: calls there go on, no new ones begin, and it is
+ * freed when the last has ended, or together with `u`. */
+void upstream_succeed(struct upstream *u, struct upstream *former);
+
 struct call_events {
     /* The head of the final answer (or of a 101), valid during the call. */
     void (*on_head)(void *arg, const struct http_response *head);
@@ -68,5 +72,5 @@ void call_resume(struct call *call);
 void call_write(struct call *call, struct span bytes);
 size_t call_unsent(const struct call *call);
 
-/* Connections that are not idle: calls pending. */
+/* Connections that are not idle: calls pending, those with predecessors included. */
 size_t upstream_busy(const struct upstream *u);

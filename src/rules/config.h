@@ -36,6 +36,8 @@ struct config {
         char *private_key_file;
         struct config_secret certificate; /* contents, PEM */
         struct config_secret private_key;
+        char *ticket_keys_file;
+        struct config_secret ticket_keys; /* see rules/ticket_keys.h */
     } tls;
     struct {
         char *address;
@@ -165,6 +167,10 @@ void config_describe(struct str *out);
 void config_markdown(struct str *out);
 void config_schema(struct str *out);
 
+/* Does anything that stands in *_file keys differ (renewed certificates, rotated secrets)? */
+bool config_contents_differ(const struct config *a, const struct config *b);
+/* Gives `wanted` the running values of all keys that cannot be reloaded. */
+void config_keep_running(const struct config *running, struct config *wanted);
 /* Which keys differ and take effect only after a restart: one line each into `out`, for the log of
  * a reload. False when there are none. */
 bool config_needs_restart(const struct config *running, const struct config *wanted,

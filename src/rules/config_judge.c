@@ -1,7 +1,9 @@
 #include "base/panic.h"
+#include "base/secret.h"
 #include "rules/config_reading.h"
 #include "rules/config_values.h"
 #include "rules/redis_url.h"
+#include "rules/ticket_keys.h"
 #include "rules/token.h"
 
 #include <stdio.h>
@@ -44,6 +46,19 @@ static void judge_tls(struct config_reading *r) {
         config_complain(r, row_of("tls.private_key_file"),
                         "is missing; set it or AIWM_GATEWAY_TLS_PRIVATE_KEY, or tls.enabled: false "
                         "where something in front speaks TLS");
+}
+
+static void judge_ticket_keys(struct config_reading *r) {
+    const struct config_secret *content = &r->config->tls.ticket_keys;
+    struct ticket_key keys[TICKET_KEYS_MAX];
+    if (!content->bytes || is_faulty(r, "tls.ticket_keys_file"))
+        return;
+    bool fine = ticket_keys_parse((struct span){content->bytes, content->len}, keys) > 0;
+    secret_cleanse(keys, sizeof keys);
+    if (!fine)
+        config_complain(r, row_of("tls.ticket_keys_file"),
+                        "needs one to four lines of 160 hex digits; make one with `openssl rand "
+                        "-hex 80`");
 }
 
 static void judge_upstream_ca(struct config_reading *r) {
@@ -162,6 +177,7 @@ void config_judge(struct config_reading *r) {
         return;
     judge_required(r);
     judge_tls(r);
+    judge_ticket_keys(r);
     judge_upstream_ca(r);
     judge_redis(r);
     judge_jwt(r);

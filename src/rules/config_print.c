@@ -79,11 +79,25 @@ void config_describe(struct str *out) {
         describe_row(row, out);
 }
 
+bool config_contents_differ(const struct config *a, const struct config *b) {
+    for (config_row_each(row))
+        if (!config_content_equal(a, b, row))
+            return true;
+    return false;
+}
+
+void config_keep_running(const struct config *running, struct config *wanted) {
+    for (config_row_each(row))
+        if (!row->reloadable)
+            config_value_copy(running, wanted, row);
+}
+
 bool config_needs_restart(const struct config *running, const struct config *wanted,
                           struct str *out) {
     bool needs = false;
     for (config_row_each(row)) {
-        if (row->reloadable || config_value_equal(running, wanted, row))
+        if (row->reloadable || (config_value_equal(running, wanted, row) &&
+                                config_content_equal(running, wanted, row)))
             continue;
         needs = true;
         str_addf(out, "%s: has changed; restart to apply it\n", row->key);

@@ -45,6 +45,13 @@
         .content_at = AT(section, name), .preset = "", .reloadable = RELOAD, .help = (help_)       \
     }
 
+/* The same, but what was read at the start stays. */
+#define CONTENT_AT_START(section, name, help_)                                                     \
+    {                                                                                              \
+        .key = #section "." #name "_file", .type = CONFIG_FILE, .at = AT(section, name##_file),    \
+        .content_at = AT(section, name), .preset = "", .reloadable = RESTART, .help = (help_)      \
+    }
+
 static const char *const proxy_protocols[] = {
     [CONFIG_PROXY_PROTOCOL_OFF] = "off", [CONFIG_PROXY_PROTOCOL_V2] = "v2", NULL};
 static const char *const bindings[] = {
@@ -72,6 +79,9 @@ const struct config_row config_rows[] = {
          "serve agents over TLS; false only where something in front does"),
     CONTENT(tls, certificate, "certificate chain, PEM, own certificate first"),
     CONTENT(tls, private_key, "private key of the certificate, PEM"),
+    CONTENT(tls, ticket_keys,
+            "keys of session tickets that replicas share, one per line (openssl rand -hex 80); the "
+            "first makes tickets, all open them; else each gateway has its own, new every 12 h"),
 
     TEXT(health, address, "0.0.0.0", config_address_complaint, false, RESTART,
          "IP address of /livez, /readyz, /startupz and /metrics"),
@@ -114,11 +124,12 @@ const struct config_row config_rows[] = {
     TEXT(redis, key_prefix, "aiwm-gateway:", config_redis_prefix_complaint, false, RESTART,
          "what every key in Redis begins with; one for each fleet of gateways"),
     TEXT(redis, username, "", NULL, false, RESTART, "user of Redis' ACL; empty: the default user"),
-    CONTENT(redis, password, "password of Redis"),
-    CONTENT(redis, sentinel_password, "password of the sentinels, where they want one"),
-    CONTENT(redis, ca, "CA certificates, PEM, that may vouch for rediss:; else the system's"),
-    CONTENT(redis, certificate, "our certificate, PEM, for a Redis that wants one"),
-    CONTENT(redis, private_key, "private key of redis.certificate_file, PEM"),
+    CONTENT_AT_START(redis, password, "password of Redis"),
+    CONTENT_AT_START(redis, sentinel_password, "password of the sentinels, where they want one"),
+    CONTENT_AT_START(redis, ca,
+                     "CA certificates, PEM, that may vouch for rediss:; else the system's"),
+    CONTENT_AT_START(redis, certificate, "our certificate, PEM, for a Redis that wants one"),
+    CONTENT_AT_START(redis, private_key, "private key of redis.certificate_file, PEM"),
     DURATION(redis, connect_timeout, "1s", "50ms", "60s", RESTART,
              "longest wait until a connection to Redis is ready for use"),
     DURATION(redis, command_timeout, "1s", "50ms", "60s", RESTART,

@@ -323,6 +323,44 @@ bool config_value_equal(const struct config *a, const struct config *b,
     return config_value_number(a, row) == config_value_number(b, row);
 }
 
+static const struct config_secret *content_of(const struct config *config,
+                                              const struct config_row *row) {
+    return (const void *)((const char *)config + row->content_at);
+}
+
+bool config_content_equal(const struct config *a, const struct config *b,
+                          const struct config_row *row) {
+    if (row->type != CONFIG_FILE)
+        return true;
+    const struct config_secret *x = content_of(a, row), *y = content_of(b, row);
+    return span_equal((struct span){x->bytes, x->len}, (struct span){y->bytes, y->len});
+}
+
+static void copy_content(const struct config *from, struct config *to,
+                         const struct config_row *row) {
+    const struct config_secret *source = content_of(from, row);
+    struct config_secret *content = config_value_content(to, row);
+    if (content->bytes)
+        explicit_bzero(content->bytes, content->len);
+    free(content->bytes);
+    *content = (struct config_secret){NULL, source->len};
+    if (source->bytes)
+        content->bytes = must_copy(source->bytes, source->len);
+}
+
+void config_value_copy(const struct config *from, struct config *to, const struct config_row *row) {
+    if (is_text(row)) {
+        config_value_free(to, row);
+        *(char **)member(to, row) = must_strdup(config_value_text(from, row));
+    } else if (row->type == CONFIG_BOOL) {
+        *(bool *)member(to, row) = *(const bool *)const_member(from, row);
+    } else {
+        *(int64_t *)member(to, row) = *(const int64_t *)const_member(from, row);
+    }
+    if (row->type == CONFIG_FILE)
+        copy_content(from, to, row);
+}
+
 static void describe_choices(const struct config_row *row, struct str *out) {
     for (int i = 0; row->choices[i]; i++)
         str_addf(out, "%s%s", i == 0 ? "" : row->choices[i + 1] ? ", " : " or ", row->choices[i]);

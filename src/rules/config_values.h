@@ -14,6 +14,12 @@ void config_value_print(const struct config *config, const struct config_row *ro
 bool config_value_equal(const struct config *a, const struct config *b,
                         const struct config_row *row);
 
+/* CONFIG_FILE rows: is what stands in the files the same? Other rows: true. */
+bool config_content_equal(const struct config *a, const struct config *b,
+                          const struct config_row *row);
+/* Value and content of the row, from one to the other. */
+void config_value_copy(const struct config *from, struct config *to, const struct config_row *row);
+
 /* What a row takes: "a whole number from 0 to 65535". */
 void config_value_describe(const struct config_row *row, struct str *out);
 

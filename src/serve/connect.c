@@ -96,9 +96,10 @@ static void connect_with_pass(struct serve *s, struct request *r, const struct g
 static void connect_with_secret(struct serve *s, struct request *r, struct span secret) {
     struct grant_pass pass;
     struct refusal refusal;
-    grant_pass_make(&s->shared->grant_key, &r->agent, secret, &pass);
-    if (s->shared->has_previous_key)
-        grant_pass_add_previous(&s->shared->previous_grant_key, secret, &pass);
+    const struct grant_keys *keys = s->shared->grant_keys;
+    grant_pass_make(&keys->current, &r->agent, secret, &pass);
+    if (keys->has_previous)
+        grant_pass_add_previous(&keys->previous, secret, &pass);
     if (refusals_find(s->shared->refusals, &r->agent, pass.proof, clock_mono_ms(), &refusal)) {
         metric_add(METRIC_CONNECT_REFUSED, 1);
         request_refuse_verdict(s, r, refusal.status, refusal.message);

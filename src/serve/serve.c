@@ -34,6 +34,11 @@ void serve_init(struct serve *s, struct shared *shared, size_t worker, struct lo
         s->redis = redis_new(loop, shared->redis, on_redis, s);
 }
 
+void serve_adopt(struct serve *s, const struct config *config) {
+    token_verifier_free(s->verifier);
+    s->verifier = make_verifier(config);
+}
+
 void serve_release(struct serve *s) {
     redis_free(s->redis);
     token_verifier_free(s->verifier);

@@ -19,19 +19,25 @@
 #include "rules/tags.h"
 #include "rules/token.h"
 
-/* Shared by all workers, immutable but for what locks itself. */
+/* What seals and opens cached connects. */
+struct grant_keys {
+    struct grant_key current;
+    struct grant_key previous; /* before the last change */
+    bool has_previous;
+};
+
+/* Shared by all workers, immutable but for what locks itself, and for what a reload replaces: that
+ * is used within one turn of the loop only, never kept. */
 struct shared {
-    const struct config *config;
-    struct grant_key grant_key;
-    struct grant_key previous_grant_key; /* before the last change */
-    bool has_previous_key;
+    const struct config *_Atomic config; /* the running generation's, as are these two: */
+    const struct grant_keys *_Atomic grant_keys;
+    const char *_Atomic upstream_authority; /* "host:port", terminated */
     struct agents *agents;
     struct tags *tags;
     struct refusals *refusals;
     _Atomic int64_t refresh_arrival_us; /* of the refresh rate (serve/refresh.c) */
     const struct redis_options *redis;  /* NULL: there is none */
     struct server_limits limits;
-    char upstream_authority[300]; /* "host:port", terminated */
     size_t worker_count;
     struct mailbox **mailbox;             /* of each worker */
     _Atomic int64_t controller_heard_ms;  /* monotonic: its last answer; 0: never */
@@ -64,6 +70,8 @@ struct serve {
 void serve_init(struct serve *s, struct shared *shared, size_t worker, struct loop *loop,
                 struct upstream *upstream);
 void serve_release(struct serve *s);
+/* A new generation of configuration: what this worker has made of the old one is made anew. */
+void serve_adopt(struct serve *s, const struct config *config);
 /* What the server shall tell: pass as its events, with the struct serve as argument. */
 extern const struct server_events serve_events;
 

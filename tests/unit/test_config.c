@@ -13,6 +13,8 @@
 #include <stdlib.h>
 
 #define SECRET      "0123456789abcdef0123456789abcdef"
+#define TEN_BYTES   "00112233445566778899"
+#define TICKET_KEY  TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES TEN_BYTES
 #define JWT         "AIWM_GATEWAY_JWT_SECRET=" SECRET
 #define MINIMAL     "upstream: {url: 'http://aiwm:3000'}\ntls: {enabled: false}\n"
 #define ENV(...)    ((const char *const[]){__VA_ARGS__, NULL})
@@ -35,6 +37,7 @@ static const struct {
     {"/ca", "authority"},
     {"/short", "short"},
     {"/previous", SECRET "-old"},
+    {"/tickets", TICKET_KEY "\n"},
     {"/pem", "-----BEGIN PUBLIC KEY-----\n"},
 };
 
@@ -50,12 +53,13 @@ static char *fake_read_file(void *arg, const char *path, size_t *len, const char
     return NULL;
 }
 
+/* Something fit for any path: a secret, or ticket keys. */
 static char *read_anything(void *arg, const char *path, size_t *len, const char **why) {
     (void)arg;
-    (void)path;
     (void)why;
-    *len = strlen(SECRET);
-    return must_copy(SECRET, *len);
+    const char *content = strstr(path, "ticket") ? TICKET_KEY : SECRET;
+    *len = strlen(content);
+    return must_copy(content, *len);
 }
 
 struct outcome {
@@ -666,7 +670,8 @@ Test(config, equal_bounds_free_ports_and_ports_of_two_addresses_are_fine) {
 static const char everything_changed[] =
     "listen: {address: '::1', port: 1, max_connections: 2, trusted_proxies: 10.0.0.0/8,\n"
     "  proxy_protocol: v2}\n"
-    "tls: {enabled: true, certificate_file: /cert, private_key_file: /key}\n"
+    "tls: {enabled: true, certificate_file: /cert, private_key_file: /key,\n"
+    "  ticket_keys_file: /tickets}\n"
     "health: {address: 127.0.0.2, port: 3}\n"
     "upstream: {url: 'https://[::1]:5', strip_prefix: /dev/aiwm, ca_file: /ca,\n"
     "  connect_timeout: 1500ms, response_timeout: 1h, service_token_file: /secret}\n"
@@ -756,6 +761,33 @@ Test(config, tells_which_changes_need_a_restart) {
     config_free(a);
     config_free(b);
     config_free(c);
+}
+
+Test(config, what_needs_a_restart_keeps_its_running_value) {
+    struct config *a =
+        read_fine(MINIMAL "redis: {url: 'redis://a', password_file: /secret}\n", ENV(JWT));
+    struct config *b = read_fine(MINIMAL "listen: {port: 1, address: '::1'}\nlog: {level: warn}\n"
+                                         "redis: {url: 'redis://b', password_file: /previous}\n",
+                                 ENV(JWT));
+    config_keep_running(a, b);
+    cr_expect_eq(b->listen.port, a->listen.port);
+    cr_expect_str_eq(b->listen.address, "0.0.0.0");
+    cr_expect_str_eq(b->redis.url, "redis://a");
+    cr_expect(secret_is(&b->redis.password, SECRET));
+    cr_expect_eq(b->log.level, 1, "what can be reloaded is new");
+    config_free(a);
+    config_free(b);
+}
+
+Test(config, renewed_files_are_noticed_and_nothing_else) {
+    struct config *a = read_fine(MINIMAL, ENV(JWT));
+    struct config *same = read_fine(MINIMAL "log: {level: warn}\n", ENV(JWT));
+    struct config *other = read_fine(MINIMAL, ENV(JWT "x"));
+    cr_expect_not(config_contents_differ(a, same));
+    cr_expect(config_contents_differ(a, other));
+    config_free(a);
+    config_free(same);
+    config_free(other);
 }
 
 Test(config, a_tiny_room_for_complaints_is_enough_to_refuse) {
