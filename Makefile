@@ -141,6 +141,12 @@ fuzz: deps-fuzz
 lint: deps-lint
 	@+MAKE="$(AGAIN)" tests/support/lint.sh format floors cppcheck tidy
 
+##   make k8s-check       deploy/k8s without a cluster: it renders, types, rules, planted mutants
+.PHONY: k8s-check
+k8s-check: deps-build
+	@+$(AGAIN) all
+	@BUILD=$(BUILD) tests/k8s/check.sh
+
 ##   make coverage        how much of src/rules and src/base the unit tests and corpora run
 coverage: deps-test
 	@+$(AGAIN) BUILD=$(BUILD)/coverage FLAVOUR=coverage \

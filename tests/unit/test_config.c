@@ -848,8 +848,8 @@ Test(config, every_example_is_fine) {
 
 Test(config, the_deployment_s_file_is_fine) {
     size_t len;
-    char *text = read_conf("../deploy/k8s/gateway.yaml", &len);
-    expect_fine("deploy/k8s/gateway.yaml", (struct span){text, len});
+    char *text = read_conf("../deploy/k8s/base/gateway.yaml", &len);
+    expect_fine("deploy/k8s/base/gateway.yaml", (struct span){text, len});
     free(text);
 }
 
