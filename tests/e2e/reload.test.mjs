@@ -134,6 +134,7 @@ test('a rotated JWT secret is in force at once, the one before while it is confi
         fs.writeFileSync(file, renewed);
         fs.writeFileSync(old, JWT_SECRET);
         const by = (secret) => sign(agentClaims(agentId(2)), { secret });
+        assert.equal((await beat(gateway, 2)).status, 201); /* the controller has seen this agent */
         assert.equal((await beat(gateway, 2, by(renewed))).status, 401);
         await reload(gateway, { ...gateway.config,
             jwt: { secret_file: file, previous_secret_file: old } });
@@ -149,12 +150,11 @@ test('another controller: new calls go there, one under way to the old one ends 
     try {
         await using({}, async (gateway) => {
             await stub.set({ delay_ms: 600 });
-            const slow = call(gateway.target, 'GET', '/health-slow');
+            const slow = call(gateway.target, 'GET', '/slow');
             await sleep(100);
             await reload(gateway, { ...gateway.config, upstream: { url: other.url } });
-            const before = (await other.counts()).other;
             await call(gateway.target, 'GET', '/somewhere');
-            assert((await other.counts()).other > before);
+            assert.equal((await other.counts()).others, 1);
             assert.equal((await slow).status, 404);
         });
     } finally {
