@@ -5,8 +5,8 @@
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/random.h"
-#include "base/secret.h"
 #include "io/redis_link.h"
+#include "io/redis_sentinel.h"
 #include "io/resolve.h"
 
 #include <hiredis/hiredis.h>
@@ -18,7 +18,7 @@ enum {
     BACKOFF_MIN_MS = 50,
     BACKOFF_MAX_MS = 2000,
     SETTLED_MS = 5000, /* here for so long: the next backoff begins anew */
-    SENTINEL_MS = 500, /* one that is silent must not use up the time of all */
+    WATCH_MS = 1000,   /* so often the sentinels are asked whether we are still at the master */
     SHA_HEX = 40,
     CALM_MS = 10000, /* no more of a command's trouble for so long: it is over */
 };
@@ -34,11 +34,11 @@ struct redis {
     bool tried;
     struct redis_link link;
     struct resolver *resolver;
-    struct timer again, patience;
-    int failures;    /* attempts in a row */
-    size_t sentinel; /* the one asked */
-    size_t sentinels_tried;
-    size_t address; /* which of a name's addresses is next */
+    struct timer again, patience, watch;
+    struct redis_sentinels sentinels; /* in use when the URL names some */
+    struct redis_host master;         /* as they named it */
+    int failures;                     /* attempts in a row */
+    size_t address;                   /* which of a name's addresses is next */
     char host[REDIS_HOST_SIZE];
     enum redis_trouble trouble;
     int64_t here_since_ms;
@@ -161,6 +161,7 @@ static void leave(struct redis *r, enum redis_trouble t) {
     r->phase = AWAY;
     r->tried = true;
     timer_stop(&r->patience);
+    timer_stop(&r->watch);
     redis_link_close(&r->link);
     if (was_here)
         note_away(r);
@@ -173,26 +174,9 @@ static void leave(struct redis *r, enum redis_trouble t) {
 
 /* ---- life: greeting ---- */
 
-/* The caller frees it with redisFreeCommand. */
-static struct span format(const struct span *words, size_t count) {
-    const char *argv[REDIS_ARGS_MAX + 3];
-    size_t lens[REDIS_ARGS_MAX + 3];
-    char *text = NULL;
-    for (size_t i = 0; i < count; i++) {
-        argv[i] = words[i].ptr ? words[i].ptr : "";
-        lens[i] = words[i].len;
-    }
-    int len = redisFormatCommandArgv(&text, (int)count, argv, lens);
-    invariant(len > 0);
-    return (struct span){text, (size_t)len};
-}
-
 /* Our commands' replies come here; those of callers go to on_reply's end. */
 static void greet_with(struct redis *r, const struct span *words, size_t count, redis_done *done) {
-    struct span text = format(words, count);
-    redis_link_send(&r->link, text, redis_pending_new(done, r));
-    secret_cleanse((char *)(uintptr_t)text.ptr, text.len);
-    redisFreeCommand((char *)(uintptr_t)text.ptr);
+    redis_link_command(&r->link, words, count, done, r);
     r->greetings++;
 }
 
@@ -205,6 +189,8 @@ static void arrive(struct redis *r) {
     if (!r->options->reads_only)
         note_durability(r);
     note_here(r);
+    if (r->options->url->master[0] != '\0')
+        timer_start(&r->watch, WATCH_MS);
     if (r->state)
         r->state(r->arg, true);
 }
@@ -297,8 +283,6 @@ static void greet(struct redis *r) {
 
 /* ---- life: connecting ---- */
 
-static void ask_sentinel(struct redis *r);
-
 static void be_patient(struct redis *r, int64_t ms, enum redis_trouble blame) {
     r->blame = blame;
     timer_start(&r->patience, ms);
@@ -351,8 +335,8 @@ static void attempt(void *arg) {
     struct redis *r = arg;
     const struct redis_url *url = r->options->url;
     if (url->master[0] != '\0') {
-        r->sentinels_tried = 0;
-        ask_sentinel(r);
+        r->phase = ASKING;
+        redis_sentinels_ask(&r->sentinels);
         return;
     }
     start_greeting(r);
@@ -364,69 +348,42 @@ static void attempt(void *arg) {
 
 /* ---- sentinels ---- */
 
-static void ask_sentinel(struct redis *r) {
-    const struct redis_url *url = r->options->url;
-    r->phase = ASKING;
-    be_patient(r, SENTINEL_MS, REDIS_TIMEOUT);
-    connect_to(r, &url->host[r->sentinel % url->host_count]);
+static bool is_where_we_are(const struct redis *r, const struct redis_host *host) {
+    return host->port == r->master.port && strcmp(host->name, r->master.name) == 0;
 }
 
-static void ask_next_sentinel(struct redis *r, enum redis_trouble t) {
-    redis_link_close(&r->link);
-    fail_pending(r, false);
-    r->sentinel++;
-    if (++r->sentinels_tried < r->options->url->host_count)
-        ask_sentinel(r);
-    else
-        leave(r, t);
-}
-
-static void on_master_named(void *arg, const struct redis_reply *reply) {
-    struct redis *r = arg;
-    struct redis_host master = {.port = (int)redis_integer(redis_at(reply, 1))};
-    struct span name = redis_text(redis_at(reply, 0));
-    if (name.len == 0 || name.len >= sizeof master.name || master.port <= 0) {
-        ask_next_sentinel(r, REDIS_NO_MASTER);
-        return;
-    }
-    memcpy(master.name, name.ptr, name.len);
-    redis_link_close(&r->link);
-    fail_pending(r, false);
+static void go_to_master(struct redis *r, const struct redis_host *master) {
+    r->master = *master;
     start_greeting(r);
-    connect_to(r, &master);
+    connect_to(r, &r->master);
 }
 
-static void on_sentinel_agreed(void *arg, const struct redis_reply *reply) {
-    (void)arg;
-    (void)reply;
+static void on_master_named(void *arg, enum redis_trouble t, const struct redis_host *master) {
+    struct redis *r = arg;
+    if (r->phase == ASKING && master)
+        go_to_master(r, master);
+    else if (r->phase == ASKING)
+        leave(r, t);
+    else if (r->phase == HERE && master && !is_where_we_are(r, master))
+        leave(r, REDIS_READONLY);
 }
 
-static void greet_sentinel(struct redis *r) {
-    struct span password = r->options->sentinel_password;
-    if (password.len > 0)
-        greet_with(r, (struct span[]){SPAN("AUTH"), password}, 2, on_sentinel_agreed);
-    greet_with(r,
-               (struct span[]){SPAN("SENTINEL"), SPAN("GET-MASTER-ADDR-BY-NAME"),
-                               span_of(r->options->url->master)},
-               3, on_master_named);
+/* A deposed master may take it for granted for many seconds that it still is one, and take writes
+ * that are lost when it is told. */
+static void on_watch(void *arg) {
+    struct redis *r = arg;
+    redis_sentinels_ask(&r->sentinels);
+    timer_start(&r->watch, WATCH_MS);
 }
 
 /* ---- what the link tells ---- */
 
 static void on_ready(void *arg) {
-    struct redis *r = arg;
-    if (r->phase == ASKING)
-        greet_sentinel(r);
-    else
-        greet(r);
+    greet(arg);
 }
 
 static void on_ended(void *arg, enum redis_trouble t) {
-    struct redis *r = arg;
-    if (r->phase == ASKING)
-        ask_next_sentinel(r, t);
-    else
-        leave(r, t);
+    leave(arg, t);
 }
 
 static void on_patience_over(void *arg) {
@@ -490,9 +447,7 @@ bool redis_command(struct redis *r, const struct span *words, size_t count, redi
     invariant(count > 0 && count <= REDIS_ARGS_MAX);
     if (!has_room(r, total(words, count)))
         return false;
-    struct span text = format(words, count);
-    redis_link_send(&r->link, text, redis_pending_new(done, arg));
-    redisFreeCommand((char *)(uintptr_t)text.ptr);
+    redis_link_command(&r->link, words, count, done, arg);
     return true;
 }
 
@@ -508,7 +463,7 @@ bool redis_run(struct redis *r, size_t script, size_t key_count, const struct sp
     all[1] = (struct span){r->sha[script], SHA_HEX};
     all[2] = span_of(keys);
     memcpy(all + 3, words, count * sizeof *words);
-    struct span text = format(all, count + 3);
+    struct span text = redis_link_format(all, count + 3);
     struct redis_pending *p = redis_pending_new(done, arg);
     p->script = (int)script;
     p->text = (char *)(uintptr_t)text.ptr;
@@ -616,6 +571,8 @@ struct redis *redis_new(struct loop *loop, const struct redis_options *options, 
     redis_link_init(&r->link, loop, &link_events, r);
     timer_init(&r->again, loop, attempt, r);
     timer_init(&r->patience, loop, on_patience_over, r);
+    timer_init(&r->watch, loop, on_watch, r);
+    redis_sentinels_init(&r->sentinels, loop, options, on_master_named, r);
     timer_start(&r->again, 0);
     return r;
 }
@@ -628,6 +585,8 @@ void redis_free(struct redis *r) {
     atomic_fetch_sub(&r->options->health->clients, 1);
     timer_stop(&r->again);
     timer_stop(&r->patience);
+    timer_stop(&r->watch);
+    redis_sentinels_release(&r->sentinels);
     redis_link_release(&r->link);
     if (r->resolver)
         resolver_free(r->resolver);

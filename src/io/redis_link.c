@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/metric.h"
 #include "base/panic.h"
+#include "base/secret.h"
 
 #include <event2/event.h>
 #include <hiredis/hiredis.h>
@@ -54,6 +55,27 @@ void redis_link_send(struct redis_link *l, struct span command, struct redis_pen
     if (!timer_pending(&l->deadline))
         timer_start(&l->deadline, l->timeout_ms);
     metric_add(METRIC_REDIS_COMMANDS, 1);
+}
+
+struct span redis_link_format(const struct span *words, size_t count) {
+    const char *argv[REDIS_ARGS_MAX + 3];
+    size_t lens[REDIS_ARGS_MAX + 3];
+    char *text = NULL;
+    for (size_t i = 0; i < count; i++) {
+        argv[i] = words[i].ptr ? words[i].ptr : "";
+        lens[i] = words[i].len;
+    }
+    int len = redisFormatCommandArgv(&text, (int)count, argv, lens);
+    invariant(len > 0);
+    return (struct span){text, (size_t)len};
+}
+
+void redis_link_command(struct redis_link *l, const struct span *words, size_t count,
+                        redis_done *done, void *arg) {
+    struct span text = redis_link_format(words, count);
+    redis_link_send(l, text, redis_pending_new(done, arg));
+    secret_cleanse((char *)(uintptr_t)text.ptr, text.len);
+    redisFreeCommand((char *)(uintptr_t)text.ptr);
 }
 
 size_t redis_link_unsent(const struct redis_link *l) {

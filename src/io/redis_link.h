@@ -57,6 +57,11 @@ void redis_link_close(struct redis_link *l);
 
 /* Adds a formatted command to what this turn sends; takes `p`. */
 void redis_link_send(struct redis_link *l, struct span command, struct redis_pending *p);
+/* The same for a command in words; what was formatted is cleansed. */
+void redis_link_command(struct redis_link *l, const struct span *words, size_t count,
+                        redis_done *done, void *arg);
+/* A command as it is sent; freed with redisFreeCommand. */
+struct span redis_link_format(const struct span *words, size_t count);
 /* Bytes that were not taken by the kernel yet. */
 size_t redis_link_unsent(const struct redis_link *l);
 /* The oldest pending, which is pending no more; NULL: none. */

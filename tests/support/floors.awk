@@ -28,7 +28,7 @@ BEGIN {
     only("^openssl/(ssl|x509|x509v3|x509_vfy|pem|err|bio)\\.h$", "^(io/.*|app/setup\\.h)$")
     # libcrypto: digests and sealing.
     only("^openssl/", "^(io/.*|app/setup\\.h|rules/(grant|seal|token)\\.c)$")
-    only("^hiredis/", "^io/redis(_link)?\\.c$")
+    only("^hiredis/", "^io/redis(_link|_sentinel)?\\.c$")
     only("^jansson\\.h$", "^rules/payload\\.c$")
     only("^jwt\\.h$", "^rules/token\\.c$")
     only("^yaml\\.h$", "^rules/config_yaml\\.c$")
