@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "io/container.h"
 #include "io/listener.h"
+#include "serve/limiting.h"
 
 #include <event2/event.h>
 #include <signal.h>
@@ -117,6 +118,7 @@ static void make_shared(struct app *app) {
     shared->agents = agents_new(cache_memory(config), MAX_AGENTS, hash_key);
     shared->tags = must_zalloc(sizeof *shared->tags);
     shared->refusals = refusals_new(REFUSALS, REFUSAL_MS);
+    shared->limiting = limiting_new(hash_key);
     shared->limits.max_connections = config->listen.max_connections;
     shared->limits.proxy_protocol = config->listen.proxy_protocol == CONFIG_PROXY_PROTOCOL_V2;
     (void)networks_parse(span_of(config->listen.trusted_proxies), /* judged by the configuration */
@@ -272,6 +274,7 @@ static void end(struct app *app) {
     loop_release(&app->loop);
     agents_free(app->shared.agents);
     refusals_free(app->shared.refusals);
+    limiting_free(app->shared.limiting);
     free(app->shared.tags);
     free(app->shared.mailbox);
     free(app->workers);

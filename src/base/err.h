@@ -36,6 +36,9 @@
     X(BAD_PATH, 400, "GATEWAY_BAD_PATH", "Malformed path", false)                                  \
     /* the controller and we */                                                                    \
     X(RATE_LIMITED, 429, "GATEWAY_RATE_LIMITED", "Too many requests", true)                        \
+    X(TOO_MANY_FAILURES, 429, "GATEWAY_TOO_MANY_FAILURES",                                         \
+      "Too many failed connects from this address", true)                                          \
+    X(AGENT_LOCKED, 429, "GATEWAY_AGENT_LOCKED", "Too many failed connects of this agent", true)   \
     X(OVERLOADED, 503, "GATEWAY_OVERLOADED", "The gateway is at its limit", true)                  \
     X(CONTROLLER_BUSY, 503, "GATEWAY_CONTROLLER_BUSY", "The controller is busy", true)             \
     X(CONTROLLER_DOWN, 503, "GATEWAY_CONTROLLER_DOWN", "The controller does not answer", true)     \

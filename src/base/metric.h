@@ -54,6 +54,16 @@
       "Connects by cache result.")                                                                 \
     X(CONNECT_REFUSED, counter, "connect_cache_total", "result=\"refused\"",                       \
       "Connects by cache result.")                                                                 \
+    X(LIMITED_CONNECT, counter, "limited_total", "by=\"connects_per_agent\"",                      \
+      "Requests refused, or connects answered from cache, by a limit of the client's.")            \
+    X(LIMITED_ADDRESS, counter, "limited_total", "by=\"connect_failures_per_ip\"",                 \
+      "Requests refused, or connects answered from cache, by a limit of the client's.")            \
+    X(LIMITED_LOCKOUT, counter, "limited_total", "by=\"connect_failures_per_agent\"",              \
+      "Requests refused, or connects answered from cache, by a limit of the client's.")            \
+    X(LIMITED_CALL, counter, "limited_total", "by=\"api_rate\"",                                   \
+      "Requests refused, or connects answered from cache, by a limit of the client's.")            \
+    X(LIMITED_BEAT, counter, "limited_total", "by=\"heartbeat_rate\"",                             \
+      "Requests refused, or connects answered from cache, by a limit of the client's.")            \
     X(REFRESH_SENT, counter, "connect_refreshes_total", "result=\"sent\"",                         \
       "Background refreshes of cached connects.")                                                  \
     X(REFRESH_DROPPED, counter, "connect_refreshes_total", "result=\"dropped\"",                   \

@@ -127,6 +127,14 @@ struct config {
         int64_t max_open_ms;
     } breaker;
     struct {
+        int64_t connects_per_agent; /* a minute; 0: no limit, here and below */
+        int64_t connect_failures_per_agent;
+        int64_t lockout_gap_ms;
+        int64_t connect_failures_per_ip;
+        int64_t api_rate; /* per agent and second */
+        int64_t api_burst;
+    } limits;
+    struct {
         int64_t delay_ms;
         int64_t timeout_ms;
     } drain;

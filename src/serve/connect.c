@@ -17,6 +17,7 @@
 #include "rules/tags.h"
 #include "serve/flying.h"
 #include "serve/forward.h"
+#include "serve/limiting.h"
 #include "serve/refresh.h"
 #include "serve/replay.h"
 
@@ -47,25 +48,46 @@ static enum flying_reason reason_of(const struct plan_facts *facts) {
 /* What is to be done once the agent is unlocked. */
 struct boarding {
     struct grant *grant;         /* answer from it; referenced. Else: */
-    struct passenger *passenger; /* let it depart; NULL: there was no room */
+    struct passenger *passenger; /* let it depart. Else: */
+    enum err error;              /* refuse */
+    int retry_after_s;
 };
+
+/* May it be asked for? Else what is known answers, if it can. What an admin has written is asked
+ * for however often: that is no excess of the agent's. */
+static struct boarding limit(struct serve *s, struct agent *agent, struct request *r,
+                             const struct grant_pass *pass, const struct plan_facts *facts) {
+    struct boarding b = {.error = ERR_OK};
+    if (facts->known && facts->written && !facts->no_cache)
+        return b;
+    b.error = limiting_ask(s, r, pass->proof, facts->known, &b.retry_after_s);
+    if (b.error != ERR_OK && facts->known && facts->age != GRANT_DEAD)
+        b.grant = grant_ref(agent->grant);
+    return b;
+}
 
 /* Under the agent's lock. */
 static struct boarding board(struct serve *s, struct agent *agent, struct request *r,
                              const struct grant_pass *pass) {
     struct plan_facts facts = facts_of(s, agent, r, pass);
     /* To follow a flight that is in the air costs the controller nothing. */
-    bool may_ask =
-        !plan_needs_place(&facts) || flying_is_asked(s, agent, pass) || refresh_take_place(s);
+    bool follows = flying_is_asked(s, agent, pass);
+    bool may_ask = !plan_needs_place(&facts) || follows || refresh_take_place(s);
     struct plan plan = plan_connect(&facts, may_ask);
     if (plan.refresh)
         refresh_want(s->refresh, agent, pass, r->body);
     if (!plan.ask)
         return (struct boarding){.grant = grant_ref(agent->grant)};
+    struct boarding b = {.error = ERR_OK};
+    if (!follows)
+        b = limit(s, agent, r, pass, &facts);
+    if (b.error != ERR_OK)
+        return b;
     struct flying_ticket ticket = {pass, reason_of(&facts), plan.patience_ms};
-    struct boarding b = {.passenger = flying_board(s, agent, r, &ticket)};
+    b.passenger = flying_board(s, agent, r, &ticket);
     if (!b.passenger && plan.patience_ms > 0) /* the flight is full */
         b.grant = grant_ref(agent->grant);
+    b.error = ERR_OVERLOADED;
     return b;
 }
 
@@ -89,7 +111,7 @@ static void connect_with_pass(struct serve *s, struct request *r, const struct g
     else if (b.passenger)
         flying_depart(b.passenger, r);
     else
-        request_refuse(s, r, ERR_OVERLOADED);
+        request_refuse_until(s, r, b.error, b.retry_after_s);
     grant_unref(b.grant);
 }
 
@@ -109,6 +131,17 @@ static void connect_with_secret(struct serve *s, struct request *r, struct span 
     grant_pass_cleanse(&pass);
 }
 
+/* A body that we do not read: its secret is nobody's we know, and limited like one. */
+static void connect_unread(struct serve *s, struct request *r) {
+    int retry_after_s = 0;
+    enum err error = r->has_agent ? limiting_ask(s, r, NULL, false, &retry_after_s) : ERR_OK;
+    metric_add(METRIC_CONNECT_BYPASS, 1);
+    if (error == ERR_OK)
+        forward_journey(s, r);
+    else
+        request_refuse_until(s, r, error, retry_after_s);
+}
+
 void connect_journey(struct serve *s, struct request *r) {
     const struct http_fields *fields = &r->http->fields;
     char secret[PAYLOAD_SECRET_MAX];
@@ -117,8 +150,7 @@ void connect_journey(struct serve *s, struct request *r) {
     payload_read_connect(fields->known[HTTP_CONTENT_TYPE], fields->known[HTTP_CONTENT_ENCODING],
                          r->body, &verdict, secret, &secret_len);
     if (verdict.kind == PAYLOAD_FOREIGN) {
-        metric_add(METRIC_CONNECT_BYPASS, 1);
-        forward_journey(s, r);
+        connect_unread(s, r);
     } else if (verdict.kind != PAYLOAD_FINE) {
         request_refuse_payload(s, r, &verdict);
     } else if (!r->has_agent) {

@@ -8,7 +8,9 @@
 #include "rules/tags.h"
 #include "serve/fetch.h"
 #include "serve/lesson.h"
+#include "serve/limiting.h"
 #include "serve/replay.h"
+#include "serve/verdict.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -46,6 +48,7 @@ struct passenger {
     int64_t first_patience_ms, more_patience_ms;
     struct fetch *fetch; /* leader */
     struct outcome *outcome;
+    struct attempt attempt; /* leader: what it took from the limits */
 };
 
 /* ---- arrival ---- */
@@ -242,9 +245,17 @@ static void tell_followers(struct list *followers, struct outcome *outcome) {
     }
 }
 
+static enum attempt_end attempt_end(const struct fetched *f) {
+    char message[256];
+    if (controller_failed(f))
+        return ATTEMPT_UNDONE;
+    return verdict_said(f, message) ? ATTEMPT_REFUSED : ATTEMPT_FINE;
+}
+
 static void on_fetched(void *arg, const struct fetched *f) {
     struct passenger *leader = arg;
     struct list followers;
+    limiting_ended(leader->serve, &leader->attempt, attempt_end(f));
     leader->fetch = NULL;
     leader->outcome = land(leader, f, &followers);
     tell_followers(&followers, leader->outcome);
@@ -271,6 +282,7 @@ static void on_leader_gone(void *arg) {
     if (!alone)
         return;
     fetch_cancel(leader->fetch);
+    limiting_ended(leader->serve, &leader->attempt, ATTEMPT_UNDONE);
     passenger_free(leader);
 }
 
@@ -308,6 +320,8 @@ static struct passenger *passenger_new(struct serve *s, const struct request *r,
     list_init(&p->seat);
     if (r)
         caller_keep(&p->caller, r);
+    if (r)
+        p->attempt = r->attempt;
     return p;
 }
 

@@ -5,11 +5,12 @@
  *        -> the body, as it comes; a slow client stops us reading from the controller
  *        -> the end, or a cut when the controller's answer is cut short
  *
- * A client that leaves takes its call along, except for writes with an effect here: whether they
- * happened must be known. */
+ * A client that leaves takes its call along, except for writes with an effect here (whether they
+ * happened must be known) and for connects (whether their secret was wrong). */
 #include "serve/forward.h"
 
 #include "base/panic.h"
+#include "serve/limiting.h"
 #include "serve/purge.h"
 #include "serve/request.h"
 
@@ -23,6 +24,7 @@ struct forwarding {
     struct caller caller; /* caller.x NULL: the client has left */
     struct call *call;
     struct written written;
+    struct attempt attempt; /* of a connect */
     bool started, upgraded;
     int status; /* 0: no answer yet */
     bool has_date;
@@ -31,7 +33,15 @@ struct forwarding {
     struct str first; /* of the body */
 };
 
+/* A 401 or 404 to a connect: a wrong secret, or no such agent. */
+static enum attempt_end attempt_end(int status) {
+    if (status == 0 || status == 429 || status >= 500)
+        return ATTEMPT_UNDONE;
+    return status == 401 || status == 404 ? ATTEMPT_REFUSED : ATTEMPT_FINE;
+}
+
 static void forwarding_free(struct forwarding *f) {
+    limiting_ended(f->serve, &f->attempt, attempt_end(f->status));
     caller_release(&f->caller);
     str_release(&f->fields);
     str_release(&f->first);
@@ -151,7 +161,9 @@ static const struct call_events call_events = {.on_head = on_head,
 static void on_gone(void *arg) {
     struct forwarding *f = arg;
     f->caller.x = NULL;
-    if (purge_matters(&f->written)) {
+    /* Of a connect it must be known, too, whether its secret was wrong. */
+    bool judged = f->attempt.pair != 0 && call_was_sent(f->call);
+    if (judged || purge_matters(&f->written)) {
         call_resume(f->call);
         return;
     }
@@ -186,6 +198,7 @@ static void send_request(struct serve *s, struct request *r) {
     enum { FIELDS_MAX = 2 * HTTP_HEAD_MAX };
     f->serve = s;
     f->written = purge_plan(s, r);
+    f->attempt = r->attempt;
     str_init(&f->fields, FIELDS_MAX);
     str_init(&f->first, FIRST_MAX);
     caller_keep(&f->caller, r);
@@ -206,8 +219,10 @@ static void send_request(struct serve *s, struct request *r) {
 void forward_journey(struct serve *s, struct request *r) {
     bool names_no_agent = r->route->canonical && !r->has_agent;
     enum err error = names_no_agent ? ERR_BAD_AGENT_ID : request_authorize(s, r);
-    if (error != ERR_OK)
-        request_refuse(s, r, error);
-    else
+    if (error == ERR_OK) {
         send_request(s, r);
+        return;
+    }
+    limiting_ended(s, &r->attempt, ATTEMPT_UNDONE);
+    request_refuse(s, r, error);
 }

@@ -171,6 +171,7 @@ static void carry_on(struct serve *s, struct request *r, const struct reception 
         request_refuse_verdict(s, r, taken->verdict.status, taken->verdict.message);
         break;
     case TOO_MANY:
+        metric_add(METRIC_LIMITED_BEAT, 1);
         request_refuse(s, r, ERR_RATE_LIMITED);
         break;
     }

@@ -5,6 +5,7 @@
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/random.h"
+#include "serve/limiting.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -306,6 +307,17 @@ static struct server_verdict on_head(void *arg, const struct http_request *http)
     return (struct server_verdict){error, max};
 }
 
+/* Heartbeats and connects know their own. */
+static bool is_within_limits(struct serve *s, struct request *r) {
+    int retry_after_s = 0;
+    if (r->route->counted == ROUTE_HEARTBEAT || r->route->counted == ROUTE_CONNECT)
+        return true;
+    enum err error = limiting_call(s, r, &retry_after_s);
+    if (error != ERR_OK)
+        request_refuse_until(s, r, error, retry_after_s);
+    return error == ERR_OK;
+}
+
 static void on_request(void *arg, struct exchange *x, const struct http_request *http,
                        struct span body) {
     struct serve *s = arg;
@@ -315,10 +327,12 @@ static void on_request(void *arg, struct exchange *x, const struct http_request 
     r.body = body;
     r.token = SPAN_NONE;
     r.authenticated = r.verified = false;
+    r.attempt = (struct attempt){0};
     r.client = client_address(exchange_peer(x), &s->shared->limits.trusted_proxies, &http->fields);
     note_correlation(&r);
     metric_add(METRIC_REQUESTS_CONNECT + (enum metric)r.route->counted, 1);
-    r.route->journey(s, &r);
+    if (is_within_limits(s, &r))
+        r.route->journey(s, &r);
 }
 
 static void on_refusal(void *arg, enum err error, const struct http_request *http,

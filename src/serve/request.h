@@ -9,6 +9,13 @@
 #include "serve/routes.h"
 #include "serve/serve.h"
 
+/* What a connect took from the limits (serve/limiting); all zero: nothing. */
+struct attempt {
+    uint64_t agent, site, pair; /* keys */
+    bool unknown;               /* the secret: a refusal counts against its address and agent */
+    bool taken, tried;          /* from the connects, from the tries */
+};
+
 /* A request being judged; lives on the stack. Spans borrow the server's bytes. */
 struct request {
     struct exchange *x;
@@ -28,6 +35,7 @@ struct request {
     bool authenticated;         /* has been done */
     bool verified;
     enum token_fault fault;
+    struct attempt attempt;
 };
 
 /* What an answer needs after the request's bytes are gone. */

@@ -26,6 +26,8 @@ struct grant_keys {
     bool has_previous;
 };
 
+struct limiting;
+
 /* Shared by all workers, immutable but for what locks itself, and for what a reload replaces: that
  * is used within one turn of the loop only, never kept. */
 struct shared {
@@ -35,6 +37,7 @@ struct shared {
     struct agents *agents;
     struct tags *tags;
     struct refusals *refusals;
+    struct limiting *limiting;
     _Atomic int64_t refresh_arrival_us; /* of the refresh rate (serve/refresh.c) */
     const struct redis_options *redis;  /* NULL: there is none */
     struct server_limits limits;

@@ -79,7 +79,7 @@ describe('from cache', SUITE, () => {
         ];
         let which = 0;
         const stub = await Controller.start(() => ({ status: 201, body: bodies[which] }));
-        await using({ stub }, async (gateway) => {
+        await using({ stub, config: { limits: { connects_per_agent: 0 } } }, async (gateway) => {
             for (which = 0; which < bodies.length; which++) {
                 for (let i = 0; i < 2; i++) {
                     const answer = await connect(gateway, 1);

@@ -64,7 +64,9 @@ async function startController(write, during = () => {}) {
 }
 
 /** Everybody's refresh finds a place: here nobody storms. */
-const calm = { connect_cache: { refresh_burst: 1000, refresh_rate: 1000 } };
+const calm = {
+    connect_cache: { refresh_burst: 1000, refresh_rate: 1000 }, limits: { connects_per_agent: 0 },
+};
 
 async function allConnect(gateway) {
     for (const n of everybody) await assertConnects(gateway, n, MISS);

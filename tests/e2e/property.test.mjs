@@ -62,6 +62,7 @@ async function live(seed, workers) {
         config: {
             workers,
             connect_cache: { fresh_for: '150ms', stale_after: '300ms', refresh_rate: 50, refresh_burst: 5 },
+            limits: { connects_per_agent: 0 }, // a few agents that connect all the time
         },
     });
     const known = Array(AGENTS).fill(0); // the version that an admin has been told of

@@ -223,7 +223,7 @@ for (const cache of [true, false])
         before(async () => {
             stub = await Stub.start();
             gateway = await startGateway(stub, {
-                config: { connect_cache: { enabled: cache }, heartbeat: { max_rate: 1000 } },
+                config: { connect_cache: { enabled: cache }, heartbeat: { max_rate: 1000 }, limits: { connects_per_agent: 0 } },
             });
         });
         after(async () => {

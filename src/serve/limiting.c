@@ -1,0 +1,179 @@
+#include "serve/limiting.h"
+
+#include "base/clock.h"
+#include "base/metric.h"
+#include "base/panic.h"
+#include "rules/lockout.h"
+
+#include <stdlib.h>
+
+enum {
+    CONNECTS = 65536, /* (agent, secret) pairs that were asked for within a minute */
+    SITES = 65536,    /* addresses with failures */
+    CALLERS = 65536,  /* agents that call */
+    TRIES = 65536,    /* agents of whom unknown secrets were tried */
+    LOCKED = 4096,    /* agents locked */
+};
+
+/* What a key is about. */
+enum { KEY_AGENT = 'a', KEY_PAIR = 'p', KEY_UNREAD = 'u', KEY_SITE = 's' };
+
+struct limiting {
+    struct limits *connects, *failures, *calls;
+    struct lockout *lockout;
+};
+
+struct limiting *limiting_new(const uint8_t hash_key[16]) {
+    struct limiting *l = must_zalloc(sizeof *l);
+    l->connects = limits_new(CONNECTS, hash_key);
+    l->failures = limits_new(SITES, hash_key);
+    l->calls = limits_new(CALLERS, hash_key);
+    l->lockout = lockout_new(LOCKED, TRIES, hash_key);
+    return l;
+}
+
+void limiting_free(struct limiting *l) {
+    if (!l)
+        return;
+    limits_free(l->connects);
+    limits_free(l->failures);
+    limits_free(l->calls);
+    lockout_free(l->lockout);
+    free(l);
+}
+
+/* ---- keys and rates ---- */
+
+static uint64_t agent_key(const struct limiting *l, const struct agent_id *id) {
+    return limits_key(l->calls, KEY_AGENT,
+                      (struct span){(const char *)id->bytes, sizeof id->bytes});
+}
+
+static uint64_t site_key(const struct limiting *l, const struct request *r) {
+    return limits_key(l->failures, KEY_SITE, address_site(&r->client));
+}
+
+/* A secret's proof is of its agent. Where the body is not read, its sender stands in. */
+static uint64_t pair_key(const struct limiting *l, const struct request *r, const uint8_t *proof) {
+    if (proof)
+        return limits_key(l->connects, KEY_PAIR, (struct span){(const char *)proof, GRANT_PROOF});
+    char both[sizeof r->agent.bytes + ADDRESS_BYTES];
+    struct span site = address_site(&r->client);
+    memcpy(both, r->agent.bytes, sizeof r->agent.bytes);
+    memcpy(both + sizeof r->agent.bytes, site.ptr, site.len);
+    return limits_key(l->connects, KEY_UNREAD,
+                      (struct span){both, sizeof r->agent.bytes + site.len});
+}
+
+/* `count` a minute, all of them at once if need be. */
+static struct limit a_minute(int64_t count) {
+    return limit_per_minute(count, count);
+}
+
+static struct lockout_policy lockout_policy(const struct config *config) {
+    return (struct lockout_policy){a_minute(config->limits.connect_failures_per_agent),
+                                   config->limits.lockout_gap_ms * 1000};
+}
+
+static int retry_after_s(int64_t wait_us) {
+    return (int)limit_retry_after_s(wait_us);
+}
+
+/* ---- connects ---- */
+
+static enum err refuse(enum err error, enum metric counted, int64_t wait_us, int *after_s) {
+    metric_add(counted, 1);
+    *after_s = retry_after_s(wait_us);
+    return error;
+}
+
+/* Of a secret we do not know: has its address failed too often, is its agent locked? */
+static enum err try_unknown(struct serve *s, struct attempt *a, int *after_s) {
+    const struct config *config = s->shared->config;
+    struct limiting *l = s->shared->limiting;
+    int64_t now_us = clock_mono_us();
+    if (config->limits.connect_failures_per_ip > 0) {
+        struct limit limit = a_minute(config->limits.connect_failures_per_ip);
+        int64_t wait_us = limits_wait_us(l->failures, a->site, &limit, now_us);
+        if (wait_us > 0)
+            return refuse(ERR_TOO_MANY_FAILURES, METRIC_LIMITED_ADDRESS, wait_us, after_s);
+    }
+    if (config->limits.connect_failures_per_agent > 0) {
+        struct lockout_policy policy = lockout_policy(config);
+        int64_t wait_us = lockout_try(l->lockout, &policy, a->agent, a->site, now_us);
+        if (wait_us > 0)
+            return refuse(ERR_AGENT_LOCKED, METRIC_LIMITED_LOCKOUT, wait_us, after_s);
+        a->tried = true;
+    }
+    return ERR_OK;
+}
+
+static enum err take_connect(struct serve *s, struct attempt *a, int *after_s) {
+    int64_t wait_us = 0, most = s->shared->config->limits.connects_per_agent;
+    if (most == 0)
+        return ERR_OK;
+    struct limit limit = a_minute(most);
+    if (!limits_take(s->shared->limiting->connects, a->pair, &limit, clock_mono_us(), &wait_us))
+        return refuse(ERR_RATE_LIMITED, METRIC_LIMITED_CONNECT, wait_us, after_s);
+    a->taken = true;
+    return ERR_OK;
+}
+
+enum err limiting_ask(struct serve *s, struct request *r, const uint8_t *proof, bool known,
+                      int *after_s) {
+    struct limiting *l = s->shared->limiting;
+    struct attempt a = {.agent = agent_key(l, &r->agent),
+                        .site = site_key(l, r),
+                        .pair = pair_key(l, r, proof),
+                        .unknown = !known};
+    enum err error = take_connect(s, &a, after_s);
+    if (error == ERR_OK && !known)
+        error = try_unknown(s, &a, after_s);
+    r->attempt = a;
+    if (error != ERR_OK)
+        limiting_ended(s, &r->attempt, ATTEMPT_UNDONE);
+    return error;
+}
+
+static void note_failure(struct serve *s, const struct attempt *a) {
+    struct limiting *l = s->shared->limiting;
+    int64_t now_us = clock_mono_us(), most = s->shared->config->limits.connect_failures_per_ip;
+    lockout_failed(l->lockout, a->agent, now_us);
+    if (most == 0)
+        return;
+    struct limit limit = a_minute(most);
+    limits_charge(l->failures, a->site, &limit, now_us);
+}
+
+void limiting_ended(struct serve *s, struct attempt *a, enum attempt_end end) {
+    const struct config *config = s->shared->config;
+    struct limiting *l = s->shared->limiting;
+    if (a->taken && end == ATTEMPT_UNDONE && config->limits.connects_per_agent > 0) {
+        struct limit limit = a_minute(config->limits.connects_per_agent);
+        limits_refund(l->connects, a->pair, &limit);
+    }
+    if (a->unknown && end == ATTEMPT_REFUSED) {
+        note_failure(s, a);
+    } else if (a->tried && config->limits.connect_failures_per_agent > 0) {
+        struct lockout_policy policy = lockout_policy(config);
+        lockout_forgive(l->lockout, &policy, a->agent);
+    }
+    *a = (struct attempt){0};
+}
+
+/* ---- calls ---- */
+
+enum err limiting_call(struct serve *s, struct request *r, int *after_s) {
+    const struct config *config = s->shared->config;
+    struct limiting *l = s->shared->limiting;
+    int64_t wait_us = 0;
+    if (config->limits.api_rate == 0)
+        return ERR_OK;
+    request_authenticate(s, r);
+    if (!r->verified || !r->claims.is_agent)
+        return ERR_OK;
+    struct limit limit = limit_per_second(config->limits.api_rate, config->limits.api_burst);
+    if (limits_take(l->calls, agent_key(l, &r->claims.agent), &limit, clock_mono_us(), &wait_us))
+        return ERR_OK;
+    return refuse(ERR_RATE_LIMITED, METRIC_LIMITED_CALL, wait_us, after_s);
+}
