@@ -9,8 +9,10 @@
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/random.h"
+#include "io/ask.h"
 #include "io/container.h"
 #include "io/listener.h"
+#include "io/notify.h"
 #include "serve/limiting.h"
 
 #include <event2/event.h>
@@ -229,6 +231,7 @@ static void on_term(evutil_socket_t signal_number, short what, void *arg) {
     log_info("draining", F_INT("signal", (int64_t)signal_number),
              F_INT("timeout_s", config->drain.timeout_ms / 1000));
     app->pages.draining = true;
+    (void)notify_tell(app->environment, "STOPPING=1\nSTATUS=Draining");
     app->give_up_ms = clock_mono_ms() + config->drain.delay_ms + config->drain.timeout_ms;
     timer_start(&app->drain_start, config->drain.delay_ms);
 }
@@ -345,6 +348,8 @@ static int serve_until_term(struct app *app, const struct demo *demo) {
         watch_configuration(app);
         app->pages.started = true;
         log_listening("data", config->listen.address, app->port);
+        if (!notify_tell(app->environment, "READY=1\nSTATUS=Serving"))
+            log_warn("whoever started this could not be told: see NOTIFY_SOCKET", F_NONE);
         if (demo)
             demo_print_welcome(demo, config->tls.enabled, app->port);
         loop_run(&app->loop);
@@ -420,6 +425,22 @@ static int print_config(char *const *environment, const char *config_file) {
     return EXIT_SUCCESS;
 }
 
+/* Asks the process that runs with this configuration; for images, which have no other tool. */
+static int check_health(char *const *environment, const char *config_file) {
+    struct app app;
+    enum { TIMEOUT_MS = 2000 };
+    if (!prepare(&app, config_file, environment))
+        return EXIT_CONFIG;
+    const char *why = "it is not ready";
+    const struct config *config = app.first->setup.config;
+    int status =
+        ask_status(config->health.address, (int)config->health.port, "/readyz", TIMEOUT_MS, &why);
+    if (status != 200)
+        (void)fprintf(stderr, "health.port %d: %s\n", (int)config->health.port, why);
+    dismiss(&app);
+    return status == 200 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
 static int describe_config(void (*describe)(struct str *out)) {
     struct str out;
     enum { DESCRIBE_MAX = 262144 };
@@ -446,6 +467,8 @@ int app_run(const struct options *options, char *const *environment) {
         return describe_config(config_schema);
     case OPTIONS_PRINT_CONFIG:
         return print_config(environment, options->config_file);
+    case OPTIONS_HEALTH_CHECK:
+        return check_health(environment, options->config_file);
     case OPTIONS_DEMO:
         return run_demo(environment, options->config_file);
     default:

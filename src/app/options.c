@@ -11,6 +11,7 @@ static const struct option long_options[] = {
     {"config", required_argument, NULL, CONFIG_FILE},
     {"check-config", no_argument, NULL, ACTION + OPTIONS_CHECK_CONFIG},
     {"print-config", no_argument, NULL, ACTION + OPTIONS_PRINT_CONFIG},
+    {"health-check", no_argument, NULL, ACTION + OPTIONS_HEALTH_CHECK},
     {"help-config", optional_argument, NULL, ACTION + OPTIONS_HELP_CONFIG},
     {"demo", no_argument, NULL, ACTION + OPTIONS_DEMO},
     {"version", no_argument, NULL, ACTION + OPTIONS_VERSION},
@@ -63,7 +64,7 @@ static enum options_verdict take(struct options *o, int option, const char *argu
 
 static bool reads_config(enum options_action action) {
     return action == OPTIONS_RUN || action == OPTIONS_CHECK_CONFIG ||
-           action == OPTIONS_PRINT_CONFIG;
+           action == OPTIONS_PRINT_CONFIG || action == OPTIONS_HEALTH_CHECK;
 }
 
 enum options_verdict options_parse(int argc, char **argv, struct options *out) {
@@ -81,7 +82,10 @@ enum options_verdict options_parse(int argc, char **argv, struct options *out) {
     if (optind < argc)
         return refuse(out, "unexpected argument ", argv[optind]);
     if (out->config_file && !reads_config(out->action))
-        return refuse(out, "--config only goes with running, --check-config or --print-config", "");
+        return refuse(
+            out,
+            "--config only goes with running, --check-config, --print-config or --health-check",
+            "");
     return OPTIONS_FINE;
 }
 
@@ -101,6 +105,7 @@ void options_print_help(FILE *to) {
         "  aiwm-gateway --config FILE                 run\n"
         "  aiwm-gateway --config FILE --check-config  say everything that is wrong with it\n"
         "  aiwm-gateway --config FILE --print-config  the effective configuration as YAML\n"
+        "  aiwm-gateway --config FILE --health-check  ask the one that runs whether it is ready\n"
         "  aiwm-gateway --help-config                 every key: meaning, range, default\n"
         "               --help-config=markdown|schema   the same as docs, as a JSON schema\n"
         "  aiwm-gateway --demo                        try it, with a controller of its own\n"
@@ -121,7 +126,7 @@ void options_print_help(FILE *to) {
         "      restart only with what is fine\n"
         "\n"
         "Signals: TERM and INT drain and end; the second one ends at once.\n"
-        "Exit codes: 0 ended as told, 1 failed while running, 64 wrong command line,\n"
+        "Exit codes: 0 ended as told, 1 failed while running or not ready, 64 wrong command line,\n"
         "78 wrong configuration.\n",
         to);
 }

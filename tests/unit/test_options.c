@@ -35,6 +35,8 @@ Test(options, understands_what_the_help_shows) {
         {{"--check-config", "--config", "f.yaml"}, OPTIONS_CHECK_CONFIG, "f.yaml", NULL},
         {{"--check-config"}, OPTIONS_CHECK_CONFIG, NULL, NULL},
         {{"--print-config", "--config=f.yaml"}, OPTIONS_PRINT_CONFIG, "f.yaml", NULL},
+        {{"--health-check", "--config=f.yaml"}, OPTIONS_HEALTH_CHECK, "f.yaml", NULL},
+        {{"--health-check"}, OPTIONS_HEALTH_CHECK, NULL, NULL},
         {{"--help-config"}, OPTIONS_HELP_CONFIG, NULL, NULL},
         {{"--help-config=markdown"}, OPTIONS_HELP_CONFIG_MARKDOWN, NULL, NULL},
         {{"--help-config=schema"}, OPTIONS_HELP_CONFIG_SCHEMA, NULL, NULL},
@@ -100,10 +102,11 @@ static char *printed(void (*print)(FILE *to)) {
 
 Test(options, help_teaches_every_option_and_exit_code) {
     static const char *const taught[] = {
-        "--config FILE", "--check-config", "--print-config", "--help-config",
-        "--demo",        "--version",      "--help",         "AIWM_GATEWAY_JWT_SECRET",
-        "TERM",          "0 ended",        "1 failed",       "64 wrong",
-        "78 wrong"};
+        "--config FILE", "--check-config", "--print-config",
+        "--help-config", "--health-check", "--demo",
+        "--version",     "--help",         "AIWM_GATEWAY_JWT_SECRET",
+        "TERM",          "0 ended",        "1 failed",
+        "64 wrong",      "78 wrong"};
     char *text = printed(options_print_help);
     for (size_t i = 0; i < sizeof taught / sizeof taught[0]; i++)
         cr_expect(strstr(text, taught[i]), "%s is not taught", taught[i]);
