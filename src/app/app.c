@@ -14,6 +14,7 @@
 #include "io/listener.h"
 #include "io/notify.h"
 #include "serve/limiting.h"
+#include "serve/admission.h"
 
 #include <event2/event.h>
 #include <signal.h>
@@ -128,6 +129,8 @@ static void make_shared(struct app *app) {
     shared->limits.max_body_buffered = BODIES_MAX;
     shared->worker_count = count_workers(config);
     shared->mailbox = must_zalloc(shared->worker_count * sizeof(struct mailbox *));
+    atomic_store(&shared->replicas, 1);
+    shared->admission = admission_new(config, shared->worker_count);
 }
 
 static int open_listener(const char *key, const char *address, int64_t port, bool first,
@@ -216,6 +219,7 @@ static void on_look(void *arg) {
 static void on_drain_start(void *arg) {
     struct app *app = arg;
     atomic_store(&app->shared.draining, true);
+    admission_hurry(&app->shared);
     each_worker(app, worker_drain);
     timer_start(&app->look, LOOK_MS);
 }
@@ -278,6 +282,7 @@ static void end(struct app *app) {
     agents_free(app->shared.agents);
     refusals_free(app->shared.refusals);
     limiting_free(app->shared.limiting);
+    admission_free(app->shared.admission);
     free(app->shared.tags);
     free(app->shared.mailbox);
     free(app->workers);

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/metric.h"
+#include "serve/admission.h"
 
 static int show_live(void *arg, struct str *body) {
     (void)arg;
@@ -23,7 +24,7 @@ static int show_ready(void *arg, struct str *body) {
     bool ready = state->started && !state->draining;
     str_addf(body, "{\"ready\":%s,\"draining\":%s,\"controller\":\"%s\"}\n",
              ready ? "true" : "false", state->draining ? "true" : "false",
-             controller_names[serve_controller(state->shared)]);
+             controller_names[admission_controller(state->shared)]);
     return ready ? 200 : 503;
 }
 
@@ -33,13 +34,33 @@ static void add_gauge(struct str *body, const char *name, const char *help, cons
              name, help, name, type, name, labels, (long long)value);
 }
 
+static void add_by_class(struct str *body, const char *name, const char *help,
+                         const int64_t values[GATE_CLASSES]) {
+    str_addf(body, "# HELP aiwm_gateway_%s %s\n# TYPE aiwm_gateway_%s gauge\n", name, help, name);
+    for (enum gate_class class = 0; class < GATE_CLASSES; class ++)
+        str_addf(body, "aiwm_gateway_%s{class=\"%s\"} %lld\n", name, admission_class_names[class],
+                 (long long)values[class]);
+}
+
+static void show_gate(const struct shared *shared, struct str *body) {
+    struct admission_view view;
+    admission_look(shared, &view);
+    add_by_class(body, "controller_limit", "Calls the controller may be asked at once.",
+                 view.limit);
+    add_by_class(body, "controller_calls", "Calls it is being asked.", view.inside);
+    add_by_class(body, "controller_waiting", "Calls that wait for a place.", view.waiting);
+    add_gauge(body, "controller_left_alone", "Whether the breaker is open.", "gauge", "",
+              view.breaker != BREAKER_CLOSED);
+}
+
 static int show_metrics(void *arg, struct str *body) {
     const struct page_state *state = arg;
     metric_render(body);
     add_gauge(body, "log_lines_dropped_total", "Log lines nobody read in time.", "counter", "",
               log_dropped());
-    add_gauge(body, "controller_up", "Whether the controller's last call was answered.", "gauge",
-              "", serve_controller(state->shared) == CONTROLLER_UP);
+    add_gauge(body, "controller_up", "Whether the controller answers.", "gauge", "",
+              admission_controller(state->shared) == CONTROLLER_UP);
+    show_gate(state->shared, body);
     add_gauge(body, "build_info", "The version that runs.", "gauge",
               "{version=\"" GATEWAY_VERSION "\"}", 1);
     return 200;

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/panic.h"
+#include "serve/admission.h"
 #include "serve/bulk.h"
 #include "serve/fetch.h"
 #include "serve/flush.h"
@@ -14,8 +15,11 @@
 #include <stdlib.h>
 
 enum {
-    LOOK_MS = 10,    /* draining: how often it sees whether it has something to do */
-    PROBE_MS = 5000, /* how often the first worker sees whether the controller is there */
+    LOOK_MS = 10,          /* draining: how often it sees whether it has something to do */
+    PROBE_MS = 5000,       /* how often the first worker sees whether the controller is there, */
+    PROBE_DOUBT_MS = 1000, /* when it was not the last time, */
+    PROBE_AFTER_MS = 200,  /* and when it was left alone: who has something to say goes first */
+    PROBE_CALL_MS = 5000,
 };
 
 struct worker {
@@ -34,27 +38,42 @@ struct worker {
 
 /* ---- is the controller there? ---- */
 
+static int64_t next_probe_ms(const struct shared *shared) {
+    int64_t pause_ms = admission_pause_ms(shared);
+    if (pause_ms > 0)
+        return pause_ms + PROBE_AFTER_MS;
+    return admission_is_doubtful(shared) ? PROBE_DOUBT_MS : PROBE_MS;
+}
+
 static void on_probed(void *arg, const struct fetched *result) {
     struct worker *w = arg;
     (void)result;
     w->probing = NULL;
-    timer_start(&w->probe, PROBE_MS);
+    timer_start(&w->probe, next_probe_ms(w->serve.shared));
+}
+
+/* Where calls go all the time, they say how the controller is. */
+static bool is_known(const struct shared *shared) {
+    int64_t heard_ms = admission_heard_ms(shared);
+    bool heard_lately = heard_ms > 0 && clock_mono_ms() - heard_ms < PROBE_MS;
+    return heard_lately && !admission_is_doubtful(shared);
 }
 
 static void probe(void *arg) {
     struct worker *w = arg;
     struct shared *shared = w->serve.shared;
-    int64_t heard = atomic_load(&shared->controller_heard_ms);
-    if (heard > 0 && clock_mono_ms() - heard < PROBE_MS) {
-        timer_start(&w->probe, PROBE_MS);
+    if (is_known(shared) || admission_pause_ms(shared) > 0) {
+        timer_start(&w->probe, next_probe_ms(shared));
         return;
     }
     char head[512];
     int len = snprintf(head, sizeof head, "GET /health HTTP/1.1\r\nHost: %s\r\n\r\n",
                        shared->upstream_authority);
-    struct call_request call = {.head = {head, (size_t)len}, .repeatable = true};
+    struct call_request call = {
+        .head = {head, (size_t)len}, .repeatable = true, .timeout_ms = PROBE_CALL_MS};
+    struct admission_terms terms = {.class = GATE_PROBE};
     enum { HEALTH_MAX = 65536 };
-    w->probing = fetch_start(&w->serve, &call, HEALTH_MAX, on_probed, w);
+    w->probing = fetch_start(&w->serve, &call, &terms, HEALTH_MAX, on_probed, w);
 }
 
 /* ---- draining ---- */
@@ -112,6 +131,7 @@ struct worker *worker_new(const struct worker_setup *setup) {
                upstream_new(&w->loop, &setup->upstream));
     mailbox_init(&w->mailbox, &w->loop, &w->serve);
     shared->mailbox[setup->number] = &w->mailbox;
+    w->serve.desk = admission_open(&w->serve);
     w->serve.flush = flush_new(&w->serve);
     w->serve.refresh = refresh_new(&w->serve);
     w->serve.bulk = bulk_new(&w->serve);
@@ -171,12 +191,14 @@ void worker_close(struct worker *w) {
     timer_stop(&w->look);
     timer_stop(&w->probe);
     server_free(w->serve.server);
+    admission_close(w->serve.desk);
     upstream_free(w->serve.upstream);
     bulk_close(w->serve.bulk);
 }
 
 void worker_free(struct worker *w) {
     mailbox_release(&w->mailbox);
+    admission_desk_free(w->serve.desk);
     flush_free(w->serve.flush);
     refresh_free(w->serve.refresh);
     bulk_free(w->serve.bulk);

@@ -89,6 +89,38 @@
       "Tokens presented for another agent: refused, or reported only (jwt.binding).")              \
     X(TOKENS_CACHED, counter, "tokens_cached_total", "",                                           \
       "Tokens accepted from the verified-token cache.")                                            \
+    X(CALLS_CONNECT, counter, "controller_calls_total", "class=\"connect\"",                       \
+      "Calls let through to the controller, by class.")                                            \
+    X(CALLS_HEARTBEAT, counter, "controller_calls_total", "class=\"heartbeat\"",                   \
+      "Calls let through to the controller, by class.")                                            \
+    X(CALLS_API, counter, "controller_calls_total", "class=\"api\"",                               \
+      "Calls let through to the controller, by class.")                                            \
+    X(CALLS_STREAM, counter, "controller_calls_total", "class=\"stream\"",                         \
+      "Calls let through to the controller, by class.")                                            \
+    X(CALLS_PROBE, counter, "controller_calls_total", "class=\"probe\"",                           \
+      "Calls let through to the controller, by class.")                                            \
+    X(CALLS_BUSY_CONNECT, counter, "controller_refused_total",                                     \
+      "class=\"connect\",reason=\"busy\"", "Calls refused instead of waiting, by class.")          \
+    X(CALLS_BUSY_HEARTBEAT, counter, "controller_refused_total",                                   \
+      "class=\"heartbeat\",reason=\"busy\"", "Calls refused instead of waiting, by class.")        \
+    X(CALLS_BUSY_API, counter, "controller_refused_total", "class=\"api\",reason=\"busy\"",        \
+      "Calls refused instead of waiting, by class.")                                               \
+    X(CALLS_BUSY_STREAM, counter, "controller_refused_total", "class=\"stream\",reason=\"busy\"",  \
+      "Calls refused instead of waiting, by class.")                                               \
+    X(CALLS_BUSY_PROBE, counter, "controller_refused_total", "class=\"probe\",reason=\"busy\"",    \
+      "Calls refused instead of waiting, by class.")                                               \
+    X(CALLS_DOWN_CONNECT, counter, "controller_refused_total",                                     \
+      "class=\"connect\",reason=\"down\"", "Calls refused instead of waiting, by class.")          \
+    X(CALLS_DOWN_HEARTBEAT, counter, "controller_refused_total",                                   \
+      "class=\"heartbeat\",reason=\"down\"", "Calls refused instead of waiting, by class.")        \
+    X(CALLS_DOWN_API, counter, "controller_refused_total", "class=\"api\",reason=\"down\"",        \
+      "Calls refused instead of waiting, by class.")                                               \
+    X(CALLS_DOWN_STREAM, counter, "controller_refused_total", "class=\"stream\",reason=\"down\"",  \
+      "Calls refused instead of waiting, by class.")                                               \
+    X(CALLS_DOWN_PROBE, counter, "controller_refused_total", "class=\"probe\",reason=\"down\"",    \
+      "Calls refused instead of waiting, by class.")                                               \
+    X(CALLS_LEFT, counter, "controller_waiting_left_total", "",                                    \
+      "Calls whose client left while they waited for the controller.")                             \
     X(UPSTREAM_CALLS, counter, "upstream_calls_total", "", "Calls made to the controller.")        \
     X(UPSTREAM_FAILED, counter, "upstream_failed_total", "",                                       \
       "Calls to the controller without a valid answer.")                                           \

@@ -76,7 +76,8 @@ static void post(struct bulk *b, struct span body, int64_t timeout_ms,
                                 .repeatable = true, /* the contract makes it idempotent */
                                 .secret = true,
                                 .timeout_ms = timeout_ms};
-    fetch_start(b->serve, &call, ANSWER_MAX, done, b);
+    struct admission_terms terms = {.class = GATE_HEARTBEAT, .wait_ms = timeout_ms};
+    fetch_start(b->serve, &call, &terms, ANSWER_MAX, done, b);
 }
 
 /* ---- is the route there? ---- */
@@ -211,6 +212,11 @@ static void on_answered(void *arg, const struct fetched *r) {
 static void send_filled(struct bulk *b) {
     if (b->under_way || b->filling->count == 0)
         return;
+    int64_t pause_ms = admission_pause_ms(b->serve->shared);
+    if (pause_ms > 0) { /* the controller is left alone: the batch is kept */
+        timer_start(&b->linger, pause_ms);
+        return;
+    }
     b->under_way = b->filling;
     b->filling = batch_new();
     STR_ADD(&b->under_way->text, CLOSING);

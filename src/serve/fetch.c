@@ -7,7 +7,7 @@
 
 struct fetch {
     struct serve *serve;
-    struct call *call;
+    struct passage *passage;
     void (*done)(void *arg, const struct fetched *result);
     void *arg;
     int status;
@@ -39,20 +39,24 @@ static void on_body(void *arg, struct span bytes) {
     str_add(&f->body, bytes);
 }
 
-static void on_done(void *arg, enum err error) {
+static void on_done(void *arg, enum err error, int retry_after_s) {
     struct fetch *f = arg;
     if (error == ERR_OK && f->body.overflow)
         error = ERR_UPSTREAM_PROTOCOL;
-    serve_heard(f->serve, error, f->status);
-    f->done(f->arg, &(struct fetched){error, f->status, str_span(&f->content_type),
-                                      str_span(&f->body), (struct span){f->date, f->date_len}});
+    f->done(f->arg, &(struct fetched){.error = error,
+                                      .status = f->status,
+                                      .content_type = str_span(&f->content_type),
+                                      .body = str_span(&f->body),
+                                      .date = {f->date, f->date_len},
+                                      .retry_after_s = retry_after_s});
     fetch_free(f);
 }
 
-static const struct call_events events = {
+static const struct passage_events events = {
     .on_head = on_head, .on_body = on_body, .on_done = on_done};
 
-struct fetch *fetch_start(struct serve *s, const struct call_request *request, size_t body_max,
+struct fetch *fetch_start(struct serve *s, const struct call_request *request,
+                          const struct admission_terms *terms, size_t body_max,
                           void (*done)(void *arg, const struct fetched *result), void *arg) {
     struct fetch *f = must_zalloc(sizeof *f);
     f->serve = s;
@@ -60,15 +64,15 @@ struct fetch *fetch_start(struct serve *s, const struct call_request *request, s
     f->arg = arg;
     str_init(&f->content_type, HTTP_HEAD_MAX);
     str_init(&f->body, body_max);
-    f->call = upstream_call(s->upstream, request, &events, f);
+    f->passage = admission_call(s, request, terms, &events, f);
     return f;
 }
 
 void fetch_cancel(struct fetch *f) {
-    call_cancel(f->call);
+    passage_cancel(f->passage);
     fetch_free(f);
 }
 
 bool fetch_was_sent(const struct fetch *f) {
-    return call_was_sent(f->call);
+    return passage_was_sent(f->passage);
 }

@@ -1,7 +1,7 @@
 /* A call to the controller whose answer is taken whole: small JSON, with a maximum. */
 #pragma once
 
-#include "serve/serve.h"
+#include "serve/admission.h"
 
 struct fetch;
 
@@ -10,12 +10,14 @@ struct fetched {
     int status;
     struct span content_type;
     struct span body;
-    struct span date; /* its Date; empty: none */
+    struct span date;  /* its Date; empty: none */
+    int retry_after_s; /* see struct passage_events */
 };
 
 /* `done` is called once, from the loop, unless cancelled; *result is valid during the call. An
  * answer longer than `body_max` is ERR_UPSTREAM_PROTOCOL. */
-struct fetch *fetch_start(struct serve *s, const struct call_request *request, size_t body_max,
+struct fetch *fetch_start(struct serve *s, const struct call_request *request,
+                          const struct admission_terms *terms, size_t body_max,
                           void (*done)(void *arg, const struct fetched *result), void *arg);
 void fetch_cancel(struct fetch *f);
 bool fetch_was_sent(const struct fetch *f);

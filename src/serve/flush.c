@@ -15,7 +15,6 @@
 #include <stdlib.h>
 
 enum {
-    SENDERS_MAX = 32, /* per process: what the controller is asked to bear */
     CALL_MS = 10000,
     ANSWER_MAX = 65536,
     TICK_MIN_MS = 1,
@@ -32,7 +31,6 @@ struct flush {
     struct timer timer;
     struct appointment *heap; /* smallest due_ms first */
     size_t count, cap;
-    size_t sending, sending_max;
     struct list senders;
     struct sender *prepared; /* its request is in serve->head and serve->body */
 };
@@ -43,6 +41,7 @@ struct sender {
     struct flush *flush;
     struct flush_waiter *waiter;
     struct delivery delivery;
+    struct gate_ticket ticket; /* its place */
 };
 
 struct beat_policy flush_policy(const struct config *config) {
@@ -88,18 +87,29 @@ static struct appointment heap_pop(struct flush *f) {
     }
 }
 
-/* Is there a way for one more? */
+/* Is there a way for one more? If not, flush_wake tells when there is. */
 static bool may_send(const struct flush *f) {
-    return bulk_is_on(f->serve) ? bulk_has_room(f->serve->bulk) : f->sending < f->sending_max;
+    struct serve *s = f->serve;
+    if (!bulk_is_on(s))
+        return admission_room_or_wake(s);
+    /* A batch needs one place for all, and waits for it itself. */
+    return bulk_has_room(s->bulk) &&
+           (admission_pause_ms(s->shared) == 0 || admission_room_or_wake(s));
 }
 
+/* While the controller is left alone one look at the end of that is enough for all that is due. */
 static void set_alarm(struct flush *f) {
-    if (f->count == 0 || !may_send(f)) {
-        timer_stop(&f->timer);
+    timer_stop(&f->timer);
+    if (f->count == 0)
         return;
-    }
     int64_t in_ms = f->heap[0].due_ms - clock_mono_ms();
-    timer_start(&f->timer, in_ms > TICK_MIN_MS ? in_ms : TICK_MIN_MS);
+    int64_t pause_ms = in_ms <= 0 && !may_send(f) ? admission_pause_ms(f->serve->shared) : 0;
+    if (in_ms > 0)
+        timer_start(&f->timer, in_ms);
+    else if (pause_ms > 0)
+        timer_start(&f->timer, pause_ms);
+    else if (may_send(f))
+        timer_start(&f->timer, TICK_MIN_MS);
 }
 
 static void make_appointment(struct flush *f, const struct agent_id *id, int64_t due_ms) {
@@ -175,21 +185,24 @@ static void spell_beat(struct serve *s, const struct parcel *p) {
 
 static void on_sent(void *arg, const struct fetched *result);
 
-/* The agent may be locked: nothing is asked before flush_launch. */
-static void prepare(struct flush *f, const struct parcel *p, struct flush_waiter *waiter) {
+/* The agent may be locked: nothing is asked before flush_launch. False: there is no place. */
+static bool prepare(struct flush *f, const struct parcel *p, struct flush_waiter *waiter) {
+    struct gate_ticket ticket;
+    if (!admission_take(f->serve, GATE_HEARTBEAT, &ticket))
+        return false;
     struct sender *sender = must_zalloc(sizeof *sender);
-    *sender = (struct sender){.flush = f, .waiter = waiter, .delivery = p->delivery};
+    *sender =
+        (struct sender){.flush = f, .waiter = waiter, .delivery = p->delivery, .ticket = ticket};
     list_push_back(&f->senders, &sender->link);
-    f->sending++;
     spell_beat(f->serve, p);
     f->prepared = sender;
+    return true;
 }
 
 bool flush_prepare(struct flush *f, struct agent *agent, struct flush_waiter *waiter) {
-    if (f->sending >= f->sending_max)
-        return false;
     struct parcel p = delivery_parcel(f->serve, agent);
-    prepare(f, &p, waiter);
+    if (!prepare(f, &p, waiter))
+        return false;
     delivery_begin(agent);
     return true;
 }
@@ -221,7 +234,8 @@ void flush_launch(struct flush *f) {
                                 .body = str_span(&s->body),
                                 .repeatable = true,
                                 .timeout_ms = CALL_MS};
-    fetch_start(s, &call, ANSWER_MAX, on_sent, sender);
+    struct admission_terms terms = {.class = GATE_HEARTBEAT, .ticket = &sender->ticket};
+    fetch_start(s, &call, &terms, ANSWER_MAX, on_sent, sender);
 }
 
 void flush_forget(struct flush *f, struct flush_waiter *waiter) {
@@ -251,7 +265,6 @@ static void on_sent(void *arg, const struct fetched *result) {
     int verdict_status;
     enum beat_answer answer = judge(result, &verdict_status, message);
     list_remove(&sender->link);
-    f->sending--;
     delivery_end(f->serve, &sender->delivery, answer, verdict_status, message);
     if (sender->waiter)
         sender->waiter->done(sender->waiter, verdict_status, message);
@@ -331,7 +344,6 @@ void flush_drain(struct flush *f) {
 struct flush *flush_new(struct serve *s) {
     struct flush *f = must_zalloc(sizeof *f);
     f->serve = s;
-    f->sending_max = (SENDERS_MAX + s->shared->worker_count - 1) / s->shared->worker_count;
     list_init(&f->senders);
     timer_init(&f->timer, s->loop, on_alarm, f);
     return f;

@@ -1,4 +1,5 @@
-/* From held beats to the controller: who is due, one sender per agent, a bounded number at a time.
+/* From held beats to the controller: who is due, one sender per agent, as many at a time as the
+ * gate lets through (serve/admission).
  *
  * Each agent has one worker that looks after its held beat: the owner keeps its appointments, in a
  * heap by time (while beats go in bulk one worker owns them all). A worker that receives a beat for
@@ -21,7 +22,7 @@ struct flush_waiter {
 
 /* Takes the agent's held beat to be sent from this worker. Under the agent's lock; only while the
  * beat is held, not `sending` and not `blocked`. `waiter` may be NULL; it lives until it is told,
- * or until flush_forget. False when too many are under way here: flush_schedule it. */
+ * or until flush_forget. False when there is no place at the controller: flush_schedule it. */
 bool flush_prepare(struct flush *f, struct agent *agent, struct flush_waiter *waiter);
 /* The same for a beat nobody waits for, in bulk where that is the way. */
 bool flush_send(struct flush *f, struct agent *agent);

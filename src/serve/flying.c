@@ -26,6 +26,7 @@ struct outcome {
     _Atomic int references;
     struct grant *grant; /* answer from this older grant; else: */
     enum err error;      /* not ERR_OK: no answer */
+    int retry_after_s;   /* with an error; 0: nobody knows */
     bool stored;
     int status;
     char *content_type; /* terminated */
@@ -78,7 +79,7 @@ static void answer_outcome(struct passenger *p) {
     if (!p->caller.x || answer_stale(p, o->grant, "controller-failed"))
         return;
     if (o->error != ERR_OK) {
-        caller_refuse(s, &p->caller, o->error);
+        caller_refuse_until(s, &p->caller, o->error, o->retry_after_s);
         return;
     }
     char memory[160];
@@ -204,6 +205,7 @@ static struct outcome *make_outcome(const struct fetched *f, struct grant *older
     o->grant = older;
     o->stored = stored;
     o->error = f->error;
+    o->retry_after_s = f->retry_after_s;
     o->status = f->status;
     o->content_type = must_alloc(f->content_type.len + 1);
     if (f->content_type.len > 0)
@@ -356,14 +358,36 @@ struct passenger *flying_board(struct serve *s, struct agent *agent, const struc
 
 /* ---- departure ---- */
 
+/* It may have waited for its turn: does anybody still want the answer? */
+static bool is_wanted(void *arg) {
+    struct passenger *leader = arg;
+    struct agents *agents = leader->serve->shared->agents;
+    if (leader->caller.x)
+        return true;
+    struct agent *agent = agents_lock(agents, &leader->pass.id, true);
+    bool followed = leader->flight->follower_count > 0;
+    agents_unlock(agents, agent);
+    return followed;
+}
+
+/* Only who has nothing older to answer from waits for a place. */
+static struct admission_terms terms_of(struct passenger *p, bool waits) {
+    return (struct admission_terms){.class = GATE_CONNECT,
+                                    .wait_ms = waits ? admission_wait_ms(p->serve) : 0,
+                                    .who = agents_hash(p->serve->shared->agents, &p->pass.id),
+                                    .is_wanted = is_wanted,
+                                    .wanted_arg = p};
+}
+
 /* `timeout_ms` 0: the controller's usual time. */
-static void start_fetch(struct passenger *p, struct span body, int64_t timeout_ms) {
+static void start_fetch(struct passenger *p, struct span body, int64_t timeout_ms, bool waits) {
     struct call_request call = {.head = str_span(&p->serve->head),
                                 .body = body,
                                 .repeatable = true,
                                 .secret = true,
                                 .timeout_ms = timeout_ms};
-    p->fetch = fetch_start(p->serve, &call, ANSWER_MAX, on_fetched, p);
+    struct admission_terms terms = terms_of(p, waits);
+    p->fetch = fetch_start(p->serve, &call, &terms, ANSWER_MAX, on_fetched, p);
 }
 
 static void depart_leader(struct passenger *p, const struct request *r) {
@@ -371,7 +395,7 @@ static void depart_leader(struct passenger *p, const struct request *r) {
     if (p->first_patience_ms > 0)
         timer_start(&p->patience, p->first_patience_ms);
     request_spell_upstream(p->serve, r);
-    start_fetch(p, r->body, 0);
+    start_fetch(p, r->body, 0, p->first_patience_ms == 0);
 }
 
 static void depart_follower(struct passenger *p, const struct request *r) {
@@ -400,5 +424,5 @@ void flying_depart_refresh(struct passenger *p, struct span body) {
              "Via: 1.1 aiwm-gateway\r\nContent-Length: %zu\r\n\r\n",
              AGENT_ID_HEX, id, p->serve->shared->upstream_authority, RANDOM_UUID, correlation,
              body.len);
-    start_fetch(p, body, REFRESH_CALL_MS);
+    start_fetch(p, body, REFRESH_CALL_MS, false);
 }

@@ -11,6 +11,7 @@
 
 #include "base/panic.h"
 #include "serve/limiting.h"
+#include "serve/admission.h"
 #include "serve/purge.h"
 #include "serve/request.h"
 
@@ -22,7 +23,7 @@ enum { FIRST_MAX = 16384 };
 struct forwarding {
     struct serve *serve;
     struct caller caller; /* caller.x NULL: the client has left */
-    struct call *call;
+    struct passage *passage;
     struct written written;
     struct attempt attempt; /* of a connect */
     bool started, upgraded;
@@ -82,7 +83,7 @@ static void on_head(void *arg, const struct http_response *head) {
 
 static void heed_slow_client(struct forwarding *f) {
     if (exchange_unsent(f->caller.x) > EXCHANGE_HIGH)
-        call_pause(f->call);
+        passage_pause(f->passage);
 }
 
 static void on_body(void *arg, struct span bytes) {
@@ -119,28 +120,28 @@ static void finish_answer(struct forwarding *f) {
     exchange_finish(f->caller.x);
 }
 
-static void fail_answer(struct forwarding *f, enum err error) {
+static void fail_answer(struct forwarding *f, enum err error, int retry_after_s) {
     if (f->started)
         exchange_cut(f->caller.x);
     else
-        caller_refuse(f->serve, &f->caller, error);
+        caller_refuse_until(f->serve, &f->caller, error, retry_after_s);
 }
 
 /* The controller cannot have seen it. */
 static bool never_sent(enum err error) {
-    return error == ERR_UPSTREAM_CONNECT || error == ERR_UPSTREAM_TLS || error == ERR_OVERLOADED;
+    return error == ERR_UPSTREAM_CONNECT || error == ERR_UPSTREAM_TLS || error == ERR_OVERLOADED ||
+           error == ERR_CONTROLLER_BUSY || error == ERR_CONTROLLER_DOWN;
 }
 
-static void on_done(void *arg, enum err error) {
+static void on_done(void *arg, enum err error, int retry_after_s) {
     struct forwarding *f = arg;
-    serve_heard(f->serve, error, f->status);
     bool outcome_unknown = error != ERR_OK && f->status == 0 && !never_sent(error);
     if (outcome_unknown)
         purge_after(f->serve, &f->written, ENDED_UNKNOWN, SPAN_NONE);
     if (f->caller.x && error == ERR_OK)
         finish_answer(f);
     else if (f->caller.x)
-        fail_answer(f, error);
+        fail_answer(f, error, retry_after_s);
     forwarding_free(f);
 }
 
@@ -150,11 +151,11 @@ static void on_upstream_drained(void *arg) {
         exchange_resume(f->caller.x);
 }
 
-static const struct call_events call_events = {.on_head = on_head,
-                                               .on_body = on_body,
-                                               .on_turn = on_turn,
-                                               .on_done = on_done,
-                                               .on_drained = on_upstream_drained};
+static const struct passage_events passage_events = {.on_head = on_head,
+                                                     .on_body = on_body,
+                                                     .on_turn = on_turn,
+                                                     .on_done = on_done,
+                                                     .on_drained = on_upstream_drained};
 
 /* ---- the client ---- */
 
@@ -162,24 +163,26 @@ static void on_gone(void *arg) {
     struct forwarding *f = arg;
     f->caller.x = NULL;
     /* Of a connect it must be known, too, whether its secret was wrong. */
-    bool judged = f->attempt.pair != 0 && call_was_sent(f->call);
-    if (judged || purge_matters(&f->written)) {
-        call_resume(f->call);
+    bool judged = f->attempt.pair != 0 && passage_was_sent(f->passage);
+    /* While it waits nothing has been asked yet, and nothing is. */
+    bool matters = purge_matters(&f->written) && passage_has_begun(f->passage);
+    if (judged || matters) {
+        passage_resume(f->passage);
         return;
     }
-    call_cancel(f->call);
+    passage_cancel(f->passage);
     forwarding_free(f);
 }
 
 static void on_drained(void *arg) {
     struct forwarding *f = arg;
-    call_resume(f->call);
+    passage_resume(f->passage);
 }
 
 static void on_client_bytes(void *arg, struct span bytes) {
     struct forwarding *f = arg;
-    call_write(f->call, bytes);
-    if (call_unsent(f->call) > EXCHANGE_HIGH)
+    passage_write(f->passage, bytes);
+    if (passage_unsent(f->passage) > EXCHANGE_HIGH)
         exchange_pause(f->caller.x);
 }
 
@@ -191,6 +194,36 @@ static bool is_repeatable(const struct request *r) {
     enum http_method m = r->http->method;
     return m == HTTP_GET || m == HTTP_HEAD || m == HTTP_OPTIONS ||
            r->route->counted == ROUTE_CONNECT;
+}
+
+static struct span field_named(const struct http_request *http, struct span name) {
+    for (size_t i = 0; i < http->fields.count; i++)
+        if (span_equal_nocase(http->fields.at[i].name, name))
+            return http->fields.at[i].value;
+    return SPAN_NONE;
+}
+
+/* What will last: a call like that says nothing about how quickly the controller answers. Of others
+ * it is seen when they are answered. */
+static bool will_last(const struct request *r) {
+    return r->http->wants_upgrade || span_starts(r->path, SPAN("/socket.io/")) ||
+           http_list_has(field_named(r->http, SPAN("accept")), SPAN("text/event-stream"));
+}
+
+static enum gate_class class_of(const struct request *r) {
+    if (r->route->counted == ROUTE_CONNECT)
+        return GATE_CONNECT;
+    return will_last(r) ? GATE_STREAM : GATE_API;
+}
+
+static struct admission_terms terms_of(struct serve *s, const struct request *r) {
+    struct agents *agents = s->shared->agents;
+    bool names_org = r->verified && r->claims.org[0] != '\0';
+    return (struct admission_terms){
+        .class = class_of(r),
+        .wait_ms = admission_wait_ms(s),
+        .who = r->has_agent ? agents_hash(agents, &r->agent) : 0,
+        .flow = names_org ? agents_token_hash(agents, span_of(r->claims.org)) : 0};
 }
 
 static void send_request(struct serve *s, struct request *r) {
@@ -213,7 +246,8 @@ static void send_request(struct serve *s, struct request *r) {
                                 .secret = r->route->counted == ROUTE_CONNECT,
                                 /* A write goes on without its client; a tunnel could not. */
                                 .upgrade = request_upgrades(r) && !purge_matters(&f->written)};
-    f->call = upstream_call(s->upstream, &call, &call_events, f);
+    struct admission_terms terms = terms_of(s, r);
+    f->passage = admission_call(s, &call, &terms, &passage_events, f);
 }
 
 void forward_journey(struct serve *s, struct request *r) {

@@ -6,6 +6,7 @@
 #include "base/panic.h"
 #include "io/vault.h"
 #include "rules/limit.h"
+#include "serve/admission.h"
 #include "serve/flying.h"
 
 #include <stdatomic.h>
@@ -13,7 +14,7 @@
 
 enum {
     BODY_MAX = 512,     /* {"secret":"<64 hex digits>"} has 77 */
-    DOWN_WAIT_MS = 500, /* how often to try whether the controller is back */
+    LOOK_AGAIN_MS = 50, /* there is no place for a connect just now */
 };
 
 /* In locked memory. */
@@ -40,17 +41,19 @@ static struct limit rate_of(const struct serve *s) {
 
 bool refresh_take_place(struct serve *s) {
     struct limit rate = rate_of(s);
-    return serve_controller(s->shared) != CONTROLLER_DOWN &&
+    return admission_has_room(s, GATE_CONNECT) &&
            limit_take_shared(&s->shared->refresh_arrival_us, &rate, clock_mono_us());
 }
 
 static int64_t wait_ms(struct serve *s) {
     struct limit rate = rate_of(s);
-    if (serve_controller(s->shared) == CONTROLLER_DOWN)
-        return DOWN_WAIT_MS;
+    int64_t pause_ms = admission_pause_ms(s->shared);
+    if (pause_ms > 0)
+        return pause_ms;
     int64_t wait_us =
         limit_wait_us(atomic_load(&s->shared->refresh_arrival_us), &rate, clock_mono_us());
-    return (wait_us + 999) / 1000;
+    /* At its rate, and not before the storm has left a place: those who wait go first. */
+    return wait_us > 0 ? (wait_us + 999) / 1000 : LOOK_AGAIN_MS;
 }
 
 static void set_alarm(struct refresh *r) {
@@ -111,9 +114,6 @@ static void on_alarm(void *arg) {
     bool draining = atomic_load(&r->serve->shared->draining);
     while (r->count > 0 && (draining || is_late(r->queue[r->first])))
         take_one(r, false);
-    /* While the controller is down one at a time finds out whether it is back. */
-    if (r->count > 0 && serve_controller(r->serve->shared) == CONTROLLER_DOWN)
-        take_one(r, true);
     while (r->count > 0 && refresh_take_place(r->serve))
         take_one(r, true);
     set_alarm(r);

@@ -1,10 +1,6 @@
 #include "serve/serve.h"
 
-#include "base/clock.h"
-#include "base/log.h"
 #include "base/random.h"
-
-#include <stdatomic.h>
 
 static struct token_verifier *make_verifier(const struct config *config) {
     enum { CACHE_ENTRIES = 16384 };
@@ -45,35 +41,4 @@ void serve_release(struct serve *s) {
     str_release(&s->fields);
     str_release(&s->head);
     str_release(&s->body);
-}
-
-enum controller serve_controller(const struct shared *shared) {
-    int64_t heard = atomic_load_explicit(&shared->controller_heard_ms, memory_order_relaxed);
-    int64_t failed = atomic_load_explicit(&shared->controller_failed_ms, memory_order_relaxed);
-    if (heard == 0 && failed == 0)
-        return CONTROLLER_UNKNOWN;
-    return failed > heard ? CONTROLLER_DOWN : CONTROLLER_UP;
-}
-
-/* A 500 is an answer to one request; these say that there is no controller behind the proxy. */
-static bool is_absence(int status) {
-    return status == 502 || status == 503 || status == 504;
-}
-
-void serve_heard(struct serve *s, enum err error, int status) {
-    struct shared *shared = s->shared;
-    /* Our own doing says nothing about the controller. */
-    if (error == ERR_CANCELLED || error == ERR_OVERLOADED)
-        return;
-    bool fine = error == ERR_OK && !is_absence(status);
-    enum controller before = serve_controller(shared);
-    atomic_store_explicit(fine ? &shared->controller_heard_ms : &shared->controller_failed_ms,
-                          clock_mono_ms(), memory_order_relaxed);
-    const char *why =
-        error == ERR_OK ? "it is not available (502, 503, 504)" : err_row(error)->message;
-    if (!fine && before != CONTROLLER_DOWN)
-        log_warn("the controller fails", F_TEXT("upstream", shared->upstream_authority),
-                 F_TEXT("error", why));
-    else if (fine && before != CONTROLLER_UP)
-        log_info("the controller answers", F_TEXT("upstream", shared->upstream_authority));
 }

@@ -42,13 +42,15 @@ struct shared {
     const struct redis_options *redis;  /* NULL: there is none */
     struct server_limits limits;
     size_t worker_count;
-    struct mailbox **mailbox;             /* of each worker */
-    _Atomic int64_t controller_heard_ms;  /* monotonic: its last answer; 0: never */
-    _Atomic int64_t controller_failed_ms; /* monotonic: its last failure; 0: never */
-    _Atomic int bulk_state;               /* enum bulk_state (serve/bulk.h) */
-    _Atomic bool draining;                /* TERM: what is held is due now */
+    struct mailbox **mailbox;    /* of each worker */
+    struct admission *admission; /* the gate to the controller (serve/admission.h) */
+    _Atomic int replicas;        /* of the gateway that share the controller, this one included */
+    _Atomic int bulk_state;      /* enum bulk_state (serve/bulk.h) */
+    _Atomic bool draining;       /* TERM: what is held is due now */
 };
 
+struct admission;
+struct desk;
 struct flush;
 struct refresh;
 struct bulk;
@@ -61,6 +63,7 @@ struct serve {
     struct upstream *upstream;
     struct redis *redis; /* NULL: none is configured */
     struct token_verifier *verifier;
+    struct desk *desk; /* at the gate to the controller */
     struct flush *flush;
     struct refresh *refresh;
     struct bulk *bulk;
@@ -77,10 +80,3 @@ void serve_release(struct serve *s);
 void serve_adopt(struct serve *s, const struct config *config);
 /* What the server shall tell: pass as its events, with the struct serve as argument. */
 extern const struct server_events serve_events;
-
-enum controller { CONTROLLER_UNKNOWN, CONTROLLER_UP, CONTROLLER_DOWN };
-
-/* By its last answer, or failure to give one. Thread safe. */
-enum controller serve_controller(const struct shared *shared);
-/* A call to the controller ended. A change is logged. */
-void serve_heard(struct serve *s, enum err error, int status);

@@ -94,7 +94,7 @@ static void on_answered(void *arg, const struct fetched *result) {
         caller_answer(t->serve, &t->caller, result->status, result->content_type, SPAN_NONE,
                       result->body);
     else if (t->caller.x)
-        caller_refuse(t->serve, &t->caller, result->error);
+        caller_refuse_until(t->serve, &t->caller, result->error, result->retry_after_s);
     turn_free(t);
 }
 
@@ -105,7 +105,9 @@ static void ask(struct turn *t) {
                                 .body = str_span(&t->body),
                                 .repeatable = t->kind.is_beat,
                                 .timeout_ms = CALL_MS};
-    fetch_start(t->serve, &call, ANSWER_MAX, on_answered, t);
+    struct admission_terms terms = {.class = GATE_HEARTBEAT,
+                                    .wait_ms = admission_wait_ms(t->serve)};
+    fetch_start(t->serve, &call, &terms, ANSWER_MAX, on_answered, t);
 }
 
 /* The loops have stopped, and this is the only thread: nobody will be next. */

@@ -147,7 +147,9 @@ describe('connects by age', SUITE, () => {
             }));
 
     test('while the controller is known to be gone nobody waits, and it is found when it is back', () =>
-        using({ config: { connect_cache: stale } }, async (gateway, stub) => {
+        using({
+            config: { connect_cache: stale, breaker: { failures: 1, open: '300ms', max_open: '300ms' } },
+        }, async (gateway, stub) => {
             for (let n = 1; n <= 6; n++) await assertConnects(gateway, n, MISS);
             await sleep(AGED_MS);
             await stub.set({ outage: 'refuse' });

@@ -22,13 +22,17 @@ const get = (target, headers = {}) => request('GET', target, { headers });
 
 // ---- a controller of raw bytes behind a TLS and a plain gateway ----
 
+const patient = { failures: 1000, failure_percent: 100 };
 let respond; // what the controller does with the next requests
 let upstream;
 let secure;
 let plain;
 before(async () => {
     upstream = await Upstream.start((socket, got, n) => respond(socket, got, n));
-    const config = { upstream: { response_timeout: '600ms', connect_timeout: '1s' }, workers: 1 };
+    // Many failures are provoked here; what becomes of that is in protection.test.mjs.
+    const config = {
+        upstream: { response_timeout: '600ms', connect_timeout: '1s' }, workers: 1, breaker: patient,
+    };
     secure = await startGateway(upstream, { config });
     plain = await startGateway(upstream, { config: { ...config, tls: { enabled: false } } });
 });
@@ -555,7 +559,7 @@ test('a Node server that closes idle connections is never met half-closed', asyn
 });
 
 test('over the most connections to the controller the answer is 503 at once', () => withGateway(upstream,
-    { tls: { enabled: false } }, async (plain) => {
+    { tls: { enabled: false }, queue: { api: 2000, adaptive: false } }, async (plain) => {
     const waiting = [];
     respond = (socket) => waiting.push(socket);
     const sockets = [];

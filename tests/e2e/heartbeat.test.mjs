@@ -21,7 +21,10 @@ async function using(options, body) {
     let gateway;
     try {
         gateway = await startGateway(stub, {
-            config: { workers: 1, ...options.config, heartbeat: { ...quick, ...options.heartbeat } },
+            config: {
+                workers: 1, breaker: { open: '200ms', max_open: '400ms' },
+                ...options.config, heartbeat: { ...quick, ...options.heartbeat },
+            },
         });
         await body(gateway, stub);
         if (gateway.child.ended) return;

@@ -191,7 +191,8 @@ describe('how a write ended', SUITE, () => {
 
     test('one that never reached the controller changed nothing', async () => {
         const stub = await startController(() => ({ status: 200 }));
-        await using({ stub, config: calm }, async (gateway) => {
+        const config = { ...calm, breaker: { failures: 1000 } };
+        await using({ stub, config }, async (gateway) => {
             await allConnect(gateway);
             stub.server.closeAllConnections();
             await new Promise((resolve) => stub.server.close(resolve));
