@@ -13,8 +13,8 @@
 #include "io/container.h"
 #include "io/listener.h"
 #include "io/notify.h"
-#include "serve/limiting.h"
 #include "serve/admission.h"
+#include "serve/limiting.h"
 
 #include <event2/event.h>
 #include <signal.h>

@@ -4,6 +4,7 @@
 #include "base/panic.h"
 #include "base/secret.h"
 #include "io/tls.h"
+#include "serve/admission.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -63,5 +64,6 @@ void generation_publish(struct generation *g, struct shared *shared, struct tick
     metric_add(METRIC_CERTIFICATE_EXPIRY, expiry_s - metric_read(METRIC_CERTIFICATE_EXPIRY));
     atomic_store(&shared->config, g->setup.config);
     atomic_store(&shared->grant_keys, &g->keys);
+    admission_adopt(shared->admission, g->setup.config);
     atomic_store(&shared->upstream_authority, g->setup.upstream_authority);
 }

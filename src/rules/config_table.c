@@ -179,7 +179,7 @@ const struct config_row config_rows[] = {
          "ask for less at once while the controller answers slowly or fails"),
     DURATION(queue, wait, "8s", "100ms", "60s", RELOAD,
              "a call that cannot be answered within this time is refused at once"),
-    DURATION(queue, retry_reach, "300s", "1s", "1h", RELOAD,
+    DURATION(queue, retry_reach, "300s", "1s", "1h", RESTART,
              "the largest Retry-After of a refused connect"),
     DURATION(queue, ramp, "30s", "0s", "10m", RELOAD,
              "so long after an outage connects get half their places"),

@@ -542,6 +542,14 @@ struct admission *admission_new(const struct config *config, size_t worker_count
     return a;
 }
 
+void admission_adopt(struct admission *a, const struct config *config) {
+    if (!a)
+        return;
+    pthread_mutex_lock(&a->lock);
+    a->gate.policy = policy_of(config);
+    pthread_mutex_unlock(&a->lock);
+}
+
 void admission_free(struct admission *a) {
     if (!a)
         return;

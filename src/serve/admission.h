@@ -19,7 +19,10 @@ struct desk;      /* a worker's */
 struct passage;   /* one call, from the wish to the end of its answer */
 
 struct admission *admission_new(const struct config *config, size_t worker_count);
+/* NULL is fine. */
 void admission_free(struct admission *a);
+/* A reload: other places and another breaker; what was learnt stays. NULL is fine. */
+void admission_adopt(struct admission *a, const struct config *config);
 
 struct desk *admission_open(struct serve *s);
 /* The loops have stopped, the upstream is still there: who waits is told ERR_CANCELLED. */

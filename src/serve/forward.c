@@ -10,8 +10,8 @@
 #include "serve/forward.h"
 
 #include "base/panic.h"
-#include "serve/limiting.h"
 #include "serve/admission.h"
+#include "serve/limiting.h"
 #include "serve/purge.h"
 #include "serve/request.h"
 
