@@ -166,6 +166,41 @@ docs:
 	@$(BUILD)/aiwm-gateway --help-config=markdown >docs/config.md
 	@$(BUILD)/aiwm-gateway --help-config=schema >docs/config.schema.json
 
+##   make install         program, man pages, systemd unit: DESTDIR= PREFIX=/usr/local
+##                        SYSCONFDIR=/etc, where a configuration that is there is kept
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+PLACE       = $(DESTDIR)$(PREFIX)
+CONFIG_FILE = $(DESTDIR)$(SYSCONFDIR)/aiwm-gateway/aiwm-gateway.yaml
+INSTALLED   = $(PLACE)/bin/aiwm-gateway \
+              $(PLACE)/share/man/man8/aiwm-gateway.8 $(PLACE)/share/man/man5/aiwm-gateway.yaml.5 \
+              $(PLACE)/lib/systemd/system/aiwm-gateway.service \
+              $(PLACE)/lib/sysusers.d/aiwm-gateway.conf
+.PHONY: install uninstall
+install: all
+	$(Q)deploy/man/pages.sh $(BUILD)/aiwm-gateway $(BUILD)/man
+	$(Q)sed 's,@BINDIR@,$(PREFIX)/bin,; s,@SYSCONFDIR@,$(SYSCONFDIR),' \
+	  deploy/systemd/aiwm-gateway.service.in > $(BUILD)/aiwm-gateway.service
+	$(Q)install -D -m 755 $(BUILD)/aiwm-gateway $(PLACE)/bin/aiwm-gateway
+	$(Q)install -D -m 644 $(BUILD)/man/aiwm-gateway.8 $(PLACE)/share/man/man8/aiwm-gateway.8
+	$(Q)install -D -m 644 $(BUILD)/man/aiwm-gateway.yaml.5 \
+	  $(PLACE)/share/man/man5/aiwm-gateway.yaml.5
+	$(Q)install -D -m 644 $(BUILD)/aiwm-gateway.service \
+	  $(PLACE)/lib/systemd/system/aiwm-gateway.service
+	$(Q)install -D -m 644 deploy/systemd/aiwm-gateway.sysusers \
+	  $(PLACE)/lib/sysusers.d/aiwm-gateway.conf
+	$(Q)test -e $(CONFIG_FILE) || install -D -m 644 conf/aiwm-gateway.yaml $(CONFIG_FILE)
+
+##   make uninstall       the same away; the configuration stays
+uninstall:
+	$(Q)rm -f $(INSTALLED)
+
+##   make install-check   what make install installs: modes, man pages, the unit's exposure
+.PHONY: install-check
+install-check: deps-build
+	@+$(AGAIN) all
+	@BUILD=$(BUILD) tests/install/check.sh
+
 ##   make clean           removes build/
 clean:
 	rm -rf $(BUILD)

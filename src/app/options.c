@@ -125,7 +125,8 @@ void options_print_help(FILE *to) {
         "  aiwm-gateway --config /etc/aiwm-gateway.yaml --check-config && kill \"$PID\"\n"
         "      restart only with what is fine\n"
         "\n"
-        "Signals: TERM and INT drain and end; the second one ends at once.\n"
+        "Signals: TERM and INT drain and end; the second one ends at once. HUP reads the\n"
+        "configuration again.\n"
         "Exit codes: 0 ended as told, 1 failed while running or not ready, 64 wrong command line,\n"
         "78 wrong configuration.\n",
         to);

@@ -101,12 +101,21 @@ static char *printed(void (*print)(FILE *to)) {
 }
 
 Test(options, help_teaches_every_option_and_exit_code) {
-    static const char *const taught[] = {
-        "--config FILE", "--check-config", "--print-config",
-        "--help-config", "--health-check", "--demo",
-        "--version",     "--help",         "AIWM_GATEWAY_JWT_SECRET",
-        "TERM",          "0 ended",        "1 failed",
-        "64 wrong",      "78 wrong"};
+    static const char *const taught[] = {"--config FILE",
+                                         "--check-config",
+                                         "--print-config",
+                                         "--help-config",
+                                         "--health-check",
+                                         "--demo",
+                                         "--version",
+                                         "--help",
+                                         "AIWM_GATEWAY_JWT_SECRET",
+                                         "TERM",
+                                         "HUP",
+                                         "0 ended",
+                                         "1 failed",
+                                         "64 wrong",
+                                         "78 wrong"};
     char *text = printed(options_print_help);
     for (size_t i = 0; i < sizeof taught / sizeof taught[0]; i++)
         cr_expect(strstr(text, taught[i]), "%s is not taught", taught[i]);
