@@ -14,9 +14,11 @@ VERSION := $(shell cat VERSION)
 
 SOURCES := $(wildcard src/base/*.c src/rules/*.c src/io/*.c src/serve/*.c src/app/*.c)
 STUB    := $(wildcard bench/stub/*.c)
+BENCH   := $(wildcard bench/agents/*.c)
 UNIT    := $(wildcard tests/unit/*.c)
 TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-LINTED  := src/main.c bench/stub_main.c bench/peers/client.c $(SOURCES) $(STUB)
+LINTED  := src/main.c bench/stub_main.c bench/bench_main.c bench/peers/client.c $(SOURCES) $(STUB) \
+           $(BENCH)
 FORMATTED := $(wildcard src/*.[ch] src/*/*.[ch] bench/*.[ch] bench/*/*.[ch] tests/*/*.[ch])
 
 LIBRARIES := libevent libevent_pthreads jansson libjwt yaml-0.1 openssl hiredis
@@ -84,11 +86,12 @@ AGAIN = $(MAKE) --no-print-directory $(if $(Q),-s) $(if $(findstring jobserver,$
 
 .PHONY: all help run test asan tsan fuzz lint coverage chroot-check clean
 
-##   make                 build/aiwm-gateway (and build/aiwm-stub, the stand-in for AIWM)
+##   make                 build/aiwm-gateway, build/aiwm-stub (the stand-in for AIWM) and
+##                        build/aiwm-bench (a fleet of agents, to see what both can bear)
 all:
 	@pkg-config --exists $(LIBRARIES) 2>/dev/null || \
 	 { echo "libraries are missing: \`make deps-build\` installs them"; exit 1; }
-	@+$(AGAIN) $(BUILD)/aiwm-gateway $(BUILD)/aiwm-stub
+	@+$(AGAIN) $(BUILD)/aiwm-gateway $(BUILD)/aiwm-stub $(BUILD)/aiwm-bench
 
 ##   make run             installs what is missing, builds, starts the demo; Ctrl-C ends it.
 ##                        AIWM_GATEWAY_UPSTREAM_URL=... AIWM_GATEWAY_JWT_SECRET=... make run
@@ -231,9 +234,13 @@ $(BUILD)/bench-client: $(call object,bench/peers/client.c)
 	$(link)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
-$(BUILD)/unit: $(call object,$(UNIT)) $(LIB)
+$(BUILD)/aiwm-bench: $(call object,bench/bench_main.c $(BENCH)) $(LIB)
 	$(link)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcriterion
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
+
+$(BUILD)/unit: $(call object,$(UNIT) $(BENCH)) $(LIB)
+	$(link)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcriterion -lm
 
 # FLAVOUR=fuzz brings libFuzzer's main; replay_… has one of its own, for any flavour.
 $(BUILD)/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(LIB)
@@ -255,6 +262,16 @@ $(BUILD)/flags: FORCE
 	@mkdir -p $(BUILD)
 	@echo '$(subst ','\'',$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS))' | cmp -s - $@ || \
 	 echo '$(subst ','\'',$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS))' > $@
+
+# The commit that reports name. Written anew only when it changes.
+$(BUILD)/commit.h: FORCE
+	@mkdir -p $(BUILD)
+	@echo "#define BENCH_COMMIT \"$$(git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)\"" \
+	  | cmp -s - $@ || echo "#define BENCH_COMMIT \"$$(git describe --always --dirty --exclude '*' \
+	  2>/dev/null || echo unknown)\"" > $@
+
+$(call object,bench/agents/origin.c): $(BUILD)/commit.h
+$(call object,bench/agents/origin.c): ALL_CFLAGS += -include $(BUILD)/commit.h
 
 # ---- lint: called by tests/support/lint.sh ----
 

@@ -494,6 +494,19 @@ static void expect_host(SSL *ssl, const char *host) {
     SSL_ctrl(ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, (void *)(uintptr_t)host);
 }
 
+void stream_connecting(struct stream *s, struct loop *loop, int fd, SSL_CTX *tls, const char *host,
+                       const struct stream_events *on, void *arg) {
+    prepare(s, loop, fd, on, arg);
+    s->connecting = true;
+    if (tls) {
+        s->ssl = make_ssl(s, tls);
+        SSL_set_connect_state(s->ssl);
+        expect_host(s->ssl, host);
+        s->handshaking = true;
+    }
+    watch_writable(s);
+}
+
 bool stream_connect(struct stream *s, struct loop *loop, const struct sockaddr *address,
                     unsigned int address_len, SSL_CTX *tls, const char *host,
                     const struct stream_events *on, void *arg) {
@@ -504,15 +517,7 @@ bool stream_connect(struct stream *s, struct loop *loop, const struct sockaddr *
         close(fd);
         return false;
     }
-    prepare(s, loop, fd, on, arg);
-    s->connecting = true;
-    if (tls) {
-        s->ssl = make_ssl(s, tls);
-        SSL_set_connect_state(s->ssl);
-        expect_host(s->ssl, host);
-        s->handshaking = true;
-    }
-    watch_writable(s);
+    stream_connecting(s, loop, fd, tls, host, on, arg);
     return true;
 }
 

@@ -67,6 +67,11 @@ bool stream_connect(struct stream *s, struct loop *loop, const struct sockaddr *
                     unsigned int address_len, SSL_CTX *tls, const char *host,
                     const struct stream_events *on, void *arg);
 
+/* The same for a non-blocking socket whose connect is under way (or done): for callers that bind it
+ * to an address of their own first. Takes `fd`. */
+void stream_connecting(struct stream *s, struct loop *loop, int fd, SSL_CTX *tls, const char *host,
+                       const struct stream_events *on, void *arg);
+
 /* Writes the pieces as if they were one: as few records as possible, one send. Never fails: an
  * error comes as on_closed. The caller keeps stream_unsent in bounds. */
 void stream_write(struct stream *s, const struct span *pieces, size_t count);
