@@ -13,6 +13,7 @@
 #include "io/container.h"
 #include "io/listener.h"
 #include "io/notify.h"
+#include "rules/seal.h"
 #include "serve/admission.h"
 #include "serve/limiting.h"
 
@@ -114,10 +115,15 @@ static void log_warnings(struct span lines) {
 static void make_shared(struct app *app) {
     const struct config *config = app->first->setup.config;
     struct shared *shared = &app->shared;
-    uint8_t hash_key[16];
-    random_fill(hash_key, sizeof hash_key);
+    struct span label = SPAN("aiwm-gateway agents' hash 1");
+    uint8_t hash_key[SEAL_HMAC];
     generation_publish(app->first, shared, app->tickets);
     shared->redis = app->first->setup.redis.url ? &app->first->setup.redis : NULL;
+    random_fill(&shared->beats.replica, sizeof shared->beats.replica);
+    /* Secret, and the same in all replicas: they agree on agents' phases and on which token a
+     * verdict is about. */
+    const struct grant_key *key = &app->first->keys.current;
+    seal_hmac((struct span){(const char *)key->bytes, sizeof key->bytes}, &label, 1, hash_key);
     shared->agents = agents_new(cache_memory(config), MAX_AGENTS, hash_key);
     shared->tags = must_zalloc(sizeof *shared->tags);
     shared->refusals = refusals_new(REFUSALS, REFUSAL_MS);
@@ -361,7 +367,8 @@ static int serve_until_term(struct app *app, const struct demo *demo) {
     }
     int64_t held = metric_read(METRIC_BEATS_HELD);
     end(app);
-    log_info("ended", F_INT("heartbeats_lost", held));
+    log_info("ended", F_INT("heartbeats_lost", held),
+             F_INT("heartbeats_left_in_redis", atomic_load(&app->shared.beats.held)));
     log_stop(LOG_WAIT_MS);
     return up && held == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -4,9 +4,13 @@
 #include "base/panic.h"
 #include "serve/admission.h"
 #include "serve/bulk.h"
+#include "serve/claims.h"
+#include "serve/comeback.h"
 #include "serve/fetch.h"
 #include "serve/flush.h"
 #include "serve/refresh.h"
+#include "serve/storing.h"
+#include "serve/turn.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -87,7 +91,9 @@ static void stop_probing(struct worker *w) {
 
 static void look(void *arg) {
     struct worker *w = arg;
-    bool idle = server_connections(w->serve.server) == 0 && upstream_busy(w->serve.upstream) == 0;
+    const struct serve *s = &w->serve;
+    bool idle = server_connections(s->server) == 0 && upstream_busy(s->upstream) == 0 &&
+                list_empty(&s->turns) && claims_are_idle(s) && comeback_is_idle(s);
     atomic_store(&w->idle, idle);
     timer_start(&w->look, LOOK_MS);
 }
@@ -132,6 +138,10 @@ struct worker *worker_new(const struct worker_setup *setup) {
     mailbox_init(&w->mailbox, &w->loop, &w->serve);
     shared->mailbox[setup->number] = &w->mailbox;
     w->serve.desk = admission_open(&w->serve);
+    w->serve.durable = durable_new(&w->serve);
+    w->serve.storing = storing_queue_new(&w->serve);
+    w->serve.comeback = comeback_new(&w->serve);
+    w->serve.claims = claims_new(&w->serve);
     w->serve.flush = flush_new(&w->serve);
     w->serve.refresh = refresh_new(&w->serve);
     w->serve.bulk = bulk_new(&w->serve);
@@ -194,11 +204,16 @@ void worker_close(struct worker *w) {
     admission_close(w->serve.desk);
     upstream_free(w->serve.upstream);
     bulk_close(w->serve.bulk);
+    turn_abandon_all(&w->serve);
 }
 
 void worker_free(struct worker *w) {
     mailbox_release(&w->mailbox);
     admission_desk_free(w->serve.desk);
+    claims_free(w->serve.claims);
+    comeback_free(w->serve.comeback);
+    storing_queue_free(w->serve.storing);
+    durable_free(w->serve.durable);
     flush_free(w->serve.flush);
     refresh_free(w->serve.refresh);
     bulk_free(w->serve.bulk);

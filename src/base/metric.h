@@ -77,12 +77,18 @@
     X(BEATS_DELIVERED, counter, "heartbeats_delivered_total", "",                                  \
       "Heartbeats the controller has answered.")                                                   \
     X(BEATS_SUPERSEDED, counter, "heartbeats_superseded_total", "",                                \
-      "Heartbeats replaced by a newer one or by a disconnect.")                                    \
+      "Heartbeats replaced by a newer one or by a disconnect, as this process learnt.")            \
     X(BEATS_EXPIRED, counter, "heartbeats_expired_total", "",                                      \
       "Heartbeats not delivered within their time.")                                               \
     X(BULK_REQUESTS, counter, "heartbeats_bulk_requests_total", "",                                \
       "Requests that delivered heartbeats in bulk.")                                               \
-    X(BEATS_HELD, gauge, "heartbeats_held", "", "Heartbeats held for delivery.")                   \
+    X(BEATS_ACK_DURABLE, counter, "heartbeats_acknowledged_total", "kind=\"durable\"",             \
+      "Heartbeats acknowledged once they were in Redis, or held in memory only.")                  \
+    X(BEATS_ACK_MEMORY, counter, "heartbeats_acknowledged_total", "kind=\"memory\"",               \
+      "Heartbeats acknowledged once they were in Redis, or held in memory only.")                  \
+    X(BEATS_HELD, gauge, "heartbeats_held", "", "Heartbeats held for delivery in this process.")   \
+    X(BEATS_HELD_SHARED, gauge, "heartbeats_held_shared", "",                                      \
+      "Heartbeats held for delivery in Redis, of the whole fleet; every replica says the same.")   \
     X(AGENTS_KNOWN, gauge, "agents_known", "", "Agents in the table.")                             \
     X(TOKENS_REFUSED, counter, "tokens_refused_total", "", "Tokens refused.")                      \
     X(TOKENS_FOREIGN, counter, "tokens_foreign_total", "",                                         \

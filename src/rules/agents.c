@@ -184,8 +184,8 @@ static void drop(struct agents *table, struct shard *s, struct agent *a) {
 
 /* Nothing in the world waits for this entry. */
 static bool is_droppable(const struct agent *a) {
-    return !a->beat.held && !a->beat.sending && !a->beat.blocked && list_empty(&a->flights) &&
-           list_empty(&a->waiters);
+    return !a->beat.held && !a->beat.sending && !a->beat.blocked && !a->untold && !a->lift_untold &&
+           list_empty(&a->flights) && list_empty(&a->waiters);
 }
 
 static bool knows_nothing(const struct agent *a) {

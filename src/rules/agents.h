@@ -58,6 +58,9 @@ struct agent {
     struct beat_state beat;
     struct bytes body, token; /* of the newest beat */
     struct verdict *verdict;
+    bool untold;          /* what the controller said was not told to Redis yet */
+    bool lift_untold;     /* likewise, that a verdict was lifted */
+    uint64_t lease;       /* taken in Redis for a call that began while it was away; 0: none */
     struct list waiters;  /* calls that wait for the beat under way (serve/turn.c) */
     int64_t scheduled_ms; /* the owner's earliest appointment for it; -1: none */
 };

@@ -17,20 +17,30 @@ bool beat_allowed(struct beat_state *s, const struct beat_policy *policy, int64_
     return limit_take(&s->arrival_us, &rate, now_ms * 1000);
 }
 
-enum beat_place beat_receive(struct beat_state *s, const struct beat_policy *policy,
-                             enum beat_status status, int64_t now_ms) {
-    bool replaced = s->held;
-    bool silent_before =
+void beat_stamp(struct beat_state *s, int64_t now_us) {
+    if (now_us > 0 && (uint64_t)now_us > s->sequence)
+        s->sequence = (uint64_t)now_us - 1;
+}
+
+uint64_t beat_pass(struct beat_state *s, const struct beat_policy *policy, int64_t now_ms) {
+    s->after_silence |=
         s->last_received_ms >= 0 && now_ms - s->last_received_ms > policy->expiry_ms;
-    s->sequence++;
+    s->last_received_ms = now_ms;
+    return ++s->sequence;
+}
+
+enum beat_place beat_hold(struct beat_state *s, uint64_t sequence, enum beat_status status,
+                          int64_t received_ms) {
+    bool replaced = s->held;
+    if (sequence <= s->settled || (s->held && sequence <= s->held_sequence))
+        return BEAT_OLDER;
     s->held = true;
-    s->held_sequence = s->sequence;
+    s->held_sequence = sequence;
     s->status = status;
-    s->received_ms = s->last_received_ms = now_ms;
-    s->after_silence |= silent_before;
+    s->received_ms = received_ms;
     if (replaced)
         return BEAT_REPLACED;
-    s->waiting_since_ms = now_ms;
+    s->waiting_since_ms = received_ms;
     return !s->status_known && !s->sending ? BEAT_FIRST : BEAT_HELD;
 }
 
@@ -106,7 +116,14 @@ static int64_t backoff_ms(int32_t failures, uint32_t random) {
     return base / 2 + (int64_t)(random % (uint32_t)(base / 2 + 1)); /* half to whole: spread */
 }
 
-static void controller_has(struct beat_state *s, bool status_known, enum beat_status status) {
+static void settle(struct beat_state *s, uint64_t sequence) {
+    if (sequence > s->settled)
+        s->settled = sequence;
+}
+
+static void controller_has(struct beat_state *s, uint64_t sequence, bool status_known,
+                           enum beat_status status) {
+    settle(s, sequence);
     s->status_known = status_known;
     s->forwarded_status = status;
     s->after_silence = false;
@@ -132,7 +149,7 @@ enum beat_fate beat_answered(struct beat_state *s, uint64_t sequence, enum beat_
     s->sending = false;
     if (answer == BEAT_FAILED)
         return failed(s, sequence, status, now_ms, random);
-    controller_has(s, answer == BEAT_TAKEN, status);
+    controller_has(s, sequence, answer == BEAT_TAKEN, status);
     return BEAT_DELIVERED;
 }
 
@@ -143,19 +160,23 @@ static bool drop_up_to(struct beat_state *s, uint64_t sequence) {
     return dropped;
 }
 
-uint64_t beat_pass(struct beat_state *s, int64_t now_ms) {
-    s->last_received_ms = now_ms;
-    return ++s->sequence;
-}
-
 bool beat_passed(struct beat_state *s, uint64_t sequence, bool status_known,
                  enum beat_status status, int64_t now_ms) {
-    controller_has(s, status_known, status);
+    controller_has(s, sequence, status_known, status);
     s->last_forward_ms = now_ms;
     return drop_up_to(s, sequence);
 }
 
+void beat_learn(struct beat_state *s, uint64_t sequence, bool status_known, enum beat_status status,
+                int64_t sent_ms) {
+    if (sequence <= s->settled)
+        return;
+    controller_has(s, sequence, status_known, status);
+    s->last_forward_ms = sent_ms;
+}
+
 bool beat_disconnected(struct beat_state *s, uint64_t sequence) {
+    settle(s, sequence);
     s->status_known = false;
     s->last_forward_ms = -1; /* the next one does not wait for the gap */
     beat_hurry(s);

@@ -24,7 +24,8 @@ struct beat_policy {
 
 /* Times are monotonic milliseconds; -1: never. */
 struct beat_state {
-    uint64_t sequence;      /* of the newest beat received */
+    uint64_t sequence;      /* of the newest beat received; rises, see beat_stamp */
+    uint64_t settled;       /* up to this one all is settled: delivered, or of no use any more */
     uint64_t held_sequence; /* of the held beat; meaningful while held */
     bool held;
     bool sending;            /* a sender has one under way */
@@ -48,15 +49,22 @@ void beat_init(struct beat_state *s);
 /* False: above the rate; nothing was changed. */
 bool beat_allowed(struct beat_state *s, const struct beat_policy *policy, int64_t now_ms);
 
+/* The next sequence will be no less than `now_us`: so those of different processes compare. */
+void beat_stamp(struct beat_state *s, int64_t now_us);
+
 enum beat_place {
     BEAT_FIRST,    /* the controller knows nothing of this agent: whoever holds it asks at once */
     BEAT_HELD,     /* held; nothing was replaced */
     BEAT_REPLACED, /* held; an older one was superseded */
+    BEAT_OLDER,    /* not held: a newer one is, or was settled */
 };
 
-/* Takes a received beat. */
-enum beat_place beat_receive(struct beat_state *s, const struct beat_policy *policy,
-                             enum beat_status status, int64_t now_ms);
+/* A beat was received: its sequence. */
+uint64_t beat_pass(struct beat_state *s, const struct beat_policy *policy, int64_t now_ms);
+
+/* A beat that was received is held. */
+enum beat_place beat_hold(struct beat_state *s, uint64_t sequence, enum beat_status status,
+                          int64_t received_ms);
 
 /* When the held beat is due (may lie in the past). Only while held. `phase` is the agent's hash. */
 int64_t beat_due_ms(const struct beat_state *s, const struct beat_policy *policy, uint64_t phase);
@@ -95,12 +103,16 @@ enum beat_fate beat_answered(struct beat_state *s, uint64_t sequence, enum beat_
 
 /* ---- calls that keep their place among the beats (serve/turn.c) ---- */
 
-/* A beat that is not held but forwarded while its agent waits: its number. */
-uint64_t beat_pass(struct beat_state *s, int64_t now_ms);
-/* The controller took it. Its status may be unknown to us: then the next beat counts as first.
- * Returns whether the held beat was older, and is dropped. */
+/* The controller took a beat that is not held but forwarded while its agent waits. Its status may
+ * be unknown to us: then the next beat counts as first. Returns whether the held beat was older,
+ * and is dropped. */
 bool beat_passed(struct beat_state *s, uint64_t sequence, bool status_known,
                  enum beat_status status, int64_t now_ms);
+
+/* Another process has settled what there was up to `sequence`. Nothing happens when we know better.
+ */
+void beat_learn(struct beat_state *s, uint64_t sequence, bool status_known, enum beat_status status,
+                int64_t sent_ms);
 
 /* A disconnect was answered by the controller: beats up to `sequence` are superseded, the next
  * counts as first. Returns whether the held beat was among them. */

@@ -107,6 +107,7 @@ struct config {
         int64_t max_rate; /* per agent and second */
         int64_t bulk;     /* 0 off, 1 auto */
         int64_t bulk_linger_ms;
+        int64_t ack_budget_ms;
     } heartbeat;
     struct {
         int64_t connect; /* calls at once, over all replicas */

@@ -161,6 +161,9 @@ const struct config_row config_rows[] = {
              "an older heartbeat is not passed on: it would forge life"),
     DURATION(heartbeat, min_forward_gap, "10s", "0s", "1h", RELOAD,
              "shortest time between two heartbeats of an agent that are passed on"),
+    DURATION(heartbeat, ack_budget, "50ms", "1ms", "10s", RELOAD,
+             "an agent waits no longer for Redis to have its heartbeat; then it is held in memory "
+             "and acknowledged with X-AIWM-Ack: memory"),
     INTEGER(heartbeat, max_rate, "10", "1", "1000", RELOAD,
             "heartbeats accepted from an agent in a second"),
     CHOICE(heartbeat, bulk, "auto", off_or_auto, RELOAD,

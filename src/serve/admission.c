@@ -450,6 +450,17 @@ bool admission_has_room(struct serve *s, enum gate_class class) {
     return room;
 }
 
+size_t admission_room(struct serve *s, enum gate_class class) {
+    int64_t now_us = clock_mono_us();
+    struct gate *g = enter(s->shared);
+    int64_t free_places = gate_limit(g, class, now_us) - g->lane[class].inside;
+    bool room = gate_has_room(g, class, now_us);
+    look_only(s->shared);
+    if (!room)
+        return 0;
+    return free_places > 1 ? (size_t)free_places : 1; /* a breaker may try one */
+}
+
 bool admission_room_or_wake(struct serve *s) {
     struct gate *g = enter(s->shared);
     bool room = gate_has_room(g, GATE_HEARTBEAT, clock_mono_us());

@@ -76,6 +76,8 @@ int64_t admission_wait_ms(const struct serve *s);
 /* A place for a call that follows at once (`ticket` of its terms). False: not now. */
 bool admission_take(struct serve *s, enum gate_class class, struct gate_ticket *ticket);
 bool admission_has_room(struct serve *s, enum gate_class class);
+/* For how many, as it stands. */
+size_t admission_room(struct serve *s, enum gate_class class);
 /* Is there room for a heartbeat? If not, flush_wake is called on this worker when there is. */
 bool admission_room_or_wake(struct serve *s);
 /* How long the controller is left alone; 0: it is not. */

@@ -46,9 +46,15 @@ bool bulk_is_on(const struct serve *s) {
     return atomic_load_explicit(&s->shared->bulk_state, memory_order_relaxed) == BULK_ON;
 }
 
+size_t bulk_room(const struct bulk *b) {
+    size_t taken = b->filling->text.len + sizeof CLOSING;
+    size_t by_bytes = taken < BYTES_MAX ? (BYTES_MAX - taken) / ITEM_MAX : 0;
+    size_t by_count = b->filling->count < b->items_max ? b->items_max - b->filling->count : 0;
+    return by_bytes < by_count ? by_bytes : by_count;
+}
+
 bool bulk_has_room(const struct bulk *b) {
-    return b->filling->count < b->items_max &&
-           b->filling->text.len + ITEM_MAX + sizeof CLOSING <= BYTES_MAX;
+    return bulk_room(b) > 0;
 }
 
 /* ---- the request ---- */

@@ -21,6 +21,8 @@ void bulk_free(struct bulk *b);
 bool bulk_is_on(const struct serve *s);
 /* Has the batch room for one more? */
 bool bulk_has_room(const struct bulk *b);
+/* For how many, at least. */
+size_t bulk_room(const struct bulk *b);
 /* Takes it along. False: it does not fit, or cannot be spelled as an item; nothing was taken. */
 bool bulk_take(struct bulk *b, const struct parcel *p);
 /* The loops have stopped: what was not sent is held again. */

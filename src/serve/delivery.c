@@ -3,6 +3,8 @@
 #include "base/clock.h"
 #include "base/metric.h"
 #include "base/random.h"
+#include "serve/claims.h"
+#include "serve/comeback.h"
 #include "serve/flush.h"
 #include "serve/turn.h"
 #include "serve/verdict.h"
@@ -30,15 +32,25 @@ static void count_fate(enum beat_fate fate) {
     metric_add(METRIC_BEATS_HELD, -1);
 }
 
-void delivery_end(struct serve *s, const struct delivery *d, enum beat_answer answer,
-                  int verdict_status, const char *message) {
+static void end_held(struct serve *s, const struct delivery *d, enum beat_answer answer,
+                     int verdict_status, const char *message) {
     struct agents *agents = s->shared->agents;
     struct agent *agent = agents_lock(agents, &d->id, true);
     count_fate(beat_answered(&agent->beat, d->sequence, d->status, answer, clock_mono_ms(),
                              (uint32_t)random_u64()));
     if (verdict_status != 0)
         verdict_keep(s, agent, d->token, verdict_status, message);
+    if (answer != BEAT_FAILED || agent->lease != 0)
+        comeback_note(s, agent);
     if (!turn_next(s, agent) && agent->beat.held)
         flush_schedule(s, agent);
     agents_unlock(agents, agent);
+}
+
+void delivery_end(struct serve *s, const struct delivery *d, enum beat_answer answer,
+                  int verdict_status, const char *message) {
+    if (d->claim != 0)
+        claims_settle(s, d, answer, verdict_status, message);
+    else
+        end_held(s, d, answer, verdict_status, message);
 }

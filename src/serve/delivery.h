@@ -8,6 +8,7 @@ struct delivery {
     struct agent_id id;
     uint64_t sequence;
     uint64_t token; /* its hash: what a 401 binds to */
+    uint64_t claim; /* the lease in Redis under which it goes; 0: it is held in memory */
     enum beat_status status;
 };
 

@@ -7,8 +7,10 @@
 #include "base/random.h"
 #include "rules/payload.h"
 #include "serve/bulk.h"
+#include "serve/claims.h"
 #include "serve/delivery.h"
 #include "serve/fetch.h"
+#include "serve/storing.h"
 #include "serve/verdict.h"
 
 #include <stdatomic.h>
@@ -31,6 +33,7 @@ struct flush {
     struct timer timer;
     struct appointment *heap; /* smallest due_ms first */
     size_t count, cap;
+    size_t reserved; /* places kept for beats that are being claimed in Redis */
     struct list senders;
     struct sender *prepared; /* its request is in serve->head and serve->body */
 };
@@ -185,24 +188,23 @@ static void spell_beat(struct serve *s, const struct parcel *p) {
 
 static void on_sent(void *arg, const struct fetched *result);
 
-/* The agent may be locked: nothing is asked before flush_launch. False: there is no place. */
-static bool prepare(struct flush *f, const struct parcel *p, struct flush_waiter *waiter) {
-    struct gate_ticket ticket;
-    if (!admission_take(f->serve, GATE_HEARTBEAT, &ticket))
-        return false;
+/* The agent may be locked: nothing is asked before flush_launch. */
+static struct sender *prepare(struct flush *f, const struct parcel *p,
+                              struct flush_waiter *waiter) {
     struct sender *sender = must_zalloc(sizeof *sender);
-    *sender =
-        (struct sender){.flush = f, .waiter = waiter, .delivery = p->delivery, .ticket = ticket};
+    *sender = (struct sender){.flush = f, .waiter = waiter, .delivery = p->delivery};
     list_push_back(&f->senders, &sender->link);
     spell_beat(f->serve, p);
     f->prepared = sender;
-    return true;
+    return sender;
 }
 
 bool flush_prepare(struct flush *f, struct agent *agent, struct flush_waiter *waiter) {
-    struct parcel p = delivery_parcel(f->serve, agent);
-    if (!prepare(f, &p, waiter))
+    struct gate_ticket ticket;
+    if (!admission_take(f->serve, GATE_HEARTBEAT, &ticket))
         return false;
+    struct parcel p = delivery_parcel(f->serve, agent);
+    prepare(f, &p, waiter)->ticket = ticket;
     delivery_begin(agent);
     return true;
 }
@@ -220,8 +222,35 @@ bool flush_send(struct flush *f, struct agent *agent) {
     return take_along(f, agent) || flush_prepare(f, agent, NULL);
 }
 
+size_t flush_room(const struct flush *f) {
+    size_t room = admission_room(f->serve, GATE_HEARTBEAT);
+    return room > f->reserved ? room - f->reserved : 0;
+}
+
+bool flush_reserve(struct flush *f, size_t count) {
+    if (flush_room(f) < count)
+        return false;
+    f->reserved += count;
+    return true;
+}
+
+void flush_unreserve(struct flush *f, size_t count) {
+    f->reserved -= count;
+}
+
+void flush_carry(struct flush *f, const struct parcel *p, struct flush_waiter *waiter) {
+    prepare(f, p, waiter);
+    flush_launch(f);
+}
+
+void flush_carry_any(struct flush *f, const struct parcel *p) {
+    if (!bulk_is_on(f->serve) || !bulk_take(f->serve->bulk, p))
+        flush_carry(f, p, NULL);
+}
+
 void flush_wake(struct flush *f) {
     set_alarm(f);
+    claims_wake(f->serve);
 }
 
 void flush_launch(struct flush *f) {
@@ -234,7 +263,11 @@ void flush_launch(struct flush *f) {
                                 .body = str_span(&s->body),
                                 .repeatable = true,
                                 .timeout_ms = CALL_MS};
-    struct admission_terms terms = {.class = GATE_HEARTBEAT, .ticket = &sender->ticket};
+    /* One that was claimed in Redis waits for a place: nobody else can send it now. */
+    bool claimed = sender->delivery.claim != 0;
+    struct admission_terms terms = {.class = GATE_HEARTBEAT,
+                                    .wait_ms = claimed ? CALL_MS : 0,
+                                    .ticket = claimed ? NULL : &sender->ticket};
     fetch_start(s, &call, &terms, ANSWER_MAX, on_sent, sender);
 }
 
@@ -269,7 +302,8 @@ static void on_sent(void *arg, const struct fetched *result) {
     if (sender->waiter)
         sender->waiter->done(sender->waiter, verdict_status, message);
     free(sender);
-    set_alarm(f);
+    if (!f->serve->closing)
+        flush_wake(f);
 }
 
 /* ---- appointments kept ---- */
@@ -287,6 +321,13 @@ static void look_again(struct serve *s, struct agent *agent, int64_t now) {
     flush_schedule(s, agent);
 }
 
+/* Where beats live in Redis, one that is held here only waited to get there. */
+static bool pass(struct flush *f, struct agent *agent) {
+    if (durable_is_here(f->serve))
+        return storing_is_possible(f->serve) && storing_move(f->serve, agent);
+    return flush_send(f, agent);
+}
+
 /* Under the agent's lock. */
 static void keep_appointment(struct flush *f, struct agent *agent) {
     struct serve *s = f->serve;
@@ -299,7 +340,7 @@ static void keep_appointment(struct flush *f, struct agent *agent) {
         drop_expired(agent);
     else if (due_ms(s, agent) > now)
         flush_schedule(s, agent);
-    else if (!flush_send(f, agent))
+    else if (!pass(f, agent))
         look_again(s, agent, now);
 }
 
@@ -337,6 +378,7 @@ void flush_drain(struct flush *f) {
     struct serve *s = f->serve;
     agents_each_owned(s->shared->agents, s->worker, s->shared->worker_count, make_due, f);
     bulk_drain(s->bulk);
+    claims_drain(s);
 }
 
 /* ---- life ---- */

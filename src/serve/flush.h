@@ -10,6 +10,7 @@
 #include "serve/serve.h"
 
 struct flush;
+struct parcel;
 
 struct flush *flush_new(struct serve *s);
 void flush_free(struct flush *f);
@@ -26,6 +27,15 @@ struct flush_waiter {
 bool flush_prepare(struct flush *f, struct agent *agent, struct flush_waiter *waiter);
 /* The same for a beat nobody waits for, in bulk where that is the way. */
 bool flush_send(struct flush *f, struct agent *agent);
+/* How many more may be under way, one by one. */
+size_t flush_room(const struct flush *f);
+/* Counts on `count` of them for beats that may be claimed in Redis; false: there is no room. */
+bool flush_reserve(struct flush *f, size_t count);
+void flush_unreserve(struct flush *f, size_t count);
+/* Sends a beat that was claimed there. */
+void flush_carry(struct flush *f, const struct parcel *p, struct flush_waiter *waiter);
+/* The same for a beat nobody waits for, in bulk where that is the way. */
+void flush_carry_any(struct flush *f, const struct parcel *p);
 /* There may be room again. */
 void flush_wake(struct flush *f);
 /* Sends what was prepared last, if anything. Call it once the agent is unlocked. */

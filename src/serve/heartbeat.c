@@ -19,68 +19,17 @@
 
 #include "base/clock.h"
 #include "base/metric.h"
-#include "base/panic.h"
+#include "serve/durable.h"
 #include "serve/flush.h"
 #include "serve/request.h"
+#include "serve/storing.h"
 #include "serve/turn.h"
 #include "serve/verdict.h"
-
-#include <stdlib.h>
 
 enum {
     BODY_HELD_MAX = 8192,  /* larger ones are not held in memory for a minute */
     TOKEN_LEFT_MIN_S = 90, /* one that expires sooner may not live until its beat is forwarded */
-    FIRST_WAIT_MS = 1000,
 };
-
-/* ---- a first beat waits for the verdict ---- */
-
-struct first_beat {
-    struct flush_waiter waiter;
-    struct serve *serve;
-    struct caller caller;
-    struct timer patience;
-};
-
-static void first_beat_free(struct first_beat *b) {
-    timer_stop(&b->patience);
-    caller_release(&b->caller);
-    free(b);
-}
-
-static void on_verdict(struct flush_waiter *w, int verdict_status, const char *message) {
-    struct first_beat *b = container_of(w, struct first_beat, waiter);
-    if (verdict_status != 0)
-        caller_refuse_verdict(b->serve, &b->caller, verdict_status, message);
-    else
-        caller_answer_success(b->serve, &b->caller);
-    first_beat_free(b);
-}
-
-/* It is held: that is what was promised. */
-static void on_patience_over(void *arg) {
-    struct first_beat *b = arg;
-    flush_forget(b->serve->flush, &b->waiter);
-    caller_answer_success(b->serve, &b->caller);
-    first_beat_free(b);
-}
-
-static void on_gone(void *arg) {
-    struct first_beat *b = arg;
-    flush_forget(b->serve->flush, &b->waiter);
-    first_beat_free(b);
-}
-
-static const struct exchange_watcher watcher = {on_gone, NULL, NULL};
-
-static struct first_beat *first_beat_new(struct serve *s, const struct request *r) {
-    struct first_beat *b = must_zalloc(sizeof *b);
-    b->waiter.done = on_verdict;
-    b->serve = s;
-    timer_init(&b->patience, s->loop, on_patience_over, b);
-    caller_keep(&b->caller, r);
-    return b;
-}
 
 /* ---- taking a beat ---- */
 
@@ -89,33 +38,12 @@ struct beat {
     struct turn_kind kind;
 };
 
-/* Sends it, or sees that it will be sent. Returns whether a first beat's caller waits. */
-static bool pass_on(struct serve *s, struct agent *agent, const struct request *r,
-                    enum beat_place place, const struct beat_policy *policy) {
-    bool may_send = !agent->beat.sending && !agent->beat.blocked;
-    if (may_send && place == BEAT_FIRST) {
-        struct first_beat *b = first_beat_new(s, r);
-        if (flush_prepare(s->flush, agent, &b->waiter)) {
-            exchange_watch(r->x, &watcher, b);
-            timer_start(&b->patience, FIRST_WAIT_MS);
-            return true;
-        }
-        first_beat_free(b);
-    }
-    uint64_t phase = agents_hash(s->shared->agents, &agent->id);
-    bool due = beat_due_ms(&agent->beat, policy, phase) <= clock_mono_ms();
-    if (may_send && due && flush_send(s->flush, agent))
-        return false;
-    if (may_send)
-        flush_schedule(s, agent);
-    return false;
-}
-
 /* What became of it under the agent's lock, and so what is to be done once that is released. */
 struct reception {
     enum {
-        HELD,
-        WAITS,   /* held, and a first one: its agent waits for the verdict */
+        STORES,  /* it goes to Redis */
+        HELD,    /* in memory */
+        WAITS,   /* likewise, and a first one: its agent waits for the verdict */
         PASSES,  /* in its turn */
         CROWDED, /* too many turns are waiting */
         REFUSED, /* the controller's no is repeated */
@@ -123,24 +51,38 @@ struct reception {
     } as;
     struct turn *turn;
     struct verdict verdict;
+    struct arrival arrival; /* what is stored */
+    uint64_t known_settled; /* likewise: up to what we know its agent's beats settled */
+    bool had_verdict;       /* likewise: here, and perhaps no more */
 };
 
-static void hold(struct serve *s, struct agent *agent, const struct request *r,
-                 const struct beat *beat, struct reception *out) {
+static struct arrival arrive(struct serve *s, struct agent *agent, const struct request *r,
+                             const struct beat *beat) {
     struct beat_policy policy = flush_policy(s->shared->config);
-    enum beat_place place = beat_receive(&agent->beat, &policy, beat->kind.status, clock_mono_ms());
-    bytes_set(&agent->body, r->body);
-    bytes_set(&agent->token, r->token);
-    metric_add(METRIC_BEATS_RECEIVED, 1);
-    metric_add(place == BEAT_REPLACED ? METRIC_BEATS_SUPERSEDED : METRIC_BEATS_HELD, 1);
-    out->as = pass_on(s, agent, r, place, &policy) ? WAITS : HELD;
+    int64_t now = clock_mono_ms();
+    durable_stamp(s, agent);
+    return (struct arrival){.sequence = beat_pass(&agent->beat, &policy, now),
+                            .status = beat->kind.status,
+                            .body = r->body,
+                            .token = r->token,
+                            .received_ms = now};
+}
+
+static void hold(struct serve *s, struct agent *agent, const struct request *r,
+                 const struct arrival *a, struct reception *out) {
+    struct caller caller = {0};
+    if (!agent->beat.status_known) /* else it is no first one, and nobody waits */
+        caller_keep(&caller, r);
+    out->as = holding_take(s, agent, a, &caller) ? WAITS : HELD;
+    caller_release(&caller);
 }
 
 static void take(struct serve *s, struct agent *agent, const struct request *r,
                  const struct beat *beat, struct reception *out) {
     struct beat_policy policy = flush_policy(s->shared->config);
     const struct verdict *v = verdict_for(s, agent, r->token);
-    if (v) {
+    bool shared = beat->passes ? durable_is_here(s) : storing_is_possible(s);
+    if (v && !shared) { /* else Redis, or the controller itself, knows whether it still holds */
         out->as = REFUSED;
         out->verdict = *v;
     } else if (!beat_allowed(&agent->beat, &policy, clock_mono_ms())) {
@@ -149,15 +91,40 @@ static void take(struct serve *s, struct agent *agent, const struct request *r,
         out->turn = turn_take(s, r, agent, &beat->kind);
         out->as = out->turn ? PASSES : CROWDED;
     } else {
-        hold(s, agent, r, beat, out);
+        out->arrival = arrive(s, agent, r, beat);
+        out->known_settled = agent->beat.settled;
+        out->had_verdict = v != NULL;
+        out->as = STORES;
+        if (!shared)
+            hold(s, agent, r, &out->arrival, out);
     }
 }
 
-static void carry_on(struct serve *s, struct request *r, const struct reception *taken) {
+static void answer_held(struct serve *s, struct request *r) {
+    metric_add(METRIC_BEATS_ACK_MEMORY, s->redis != NULL);
+    request_answer_success(s, r, s->redis != NULL);
+}
+
+/* Redis takes no more questions. */
+static void hold_after_all(struct serve *s, struct request *r, struct reception *taken) {
+    struct agents *agents = s->shared->agents;
+    struct agent *agent = agents_lock(agents, &r->agent, true);
+    hold(s, agent, r, &taken->arrival, taken);
+    agents_unlock(agents, agent);
+    flush_launch(s->flush);
+    if (taken->as == HELD)
+        answer_held(s, r);
+}
+
+static void carry_on(struct serve *s, struct request *r, struct reception *taken) {
     flush_launch(s->flush);
     switch (taken->as) {
+    case STORES:
+        if (!storing_start(s, r, &taken->arrival, taken->known_settled, taken->had_verdict))
+            hold_after_all(s, r, taken);
+        break;
     case HELD:
-        request_answer_success(s, r);
+        answer_held(s, r);
         break;
     case WAITS:
         break;

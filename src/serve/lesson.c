@@ -89,7 +89,7 @@ bool lesson_learn(const struct lesson *l, struct serve *s, struct agent *agent) 
         learn_refusal(l, s->shared, agent, message);
     /* Let in by the controller itself: whatever it said to heartbeats before is over. */
     if (f->error == ERR_OK && f->status / 100 == 2) {
-        verdict_lift(agent);
+        verdict_lift(s, agent);
         agents_readmit(s->shared->agents, agent);
     }
     return l->grant != NULL;

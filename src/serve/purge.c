@@ -93,7 +93,7 @@ static void let_in(struct serve *s, const struct written *w) {
         return;
     bool still_true = agent->purged <= w->purges_seen;
     if (still_true)
-        verdict_lift(agent);
+        verdict_lift(s, agent);
     if (still_true)
         agents_readmit(s->shared->agents, agent);
     agents_unlock(s->shared->agents, agent);

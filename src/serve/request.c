@@ -79,8 +79,10 @@ static void answer_row(struct serve *s, struct answering to, enum err error, int
                  retry_after_s > 0 ? retry_after_s : usual_s);
 }
 
-static void answer_success(struct serve *s, struct answering to) {
+static void answer_success(struct serve *s, struct answering to, bool in_memory) {
     spell_fields(&s->fields, SPAN(JSON_TYPE), to.correlation_id);
+    if (in_memory)
+        STR_ADD(&s->fields, "X-AIWM-Ack: memory\r\n");
     exchange_answer(to.x, &(struct answer){201, str_span(&s->fields), false},
                     SPAN("{\"success\":true}"));
 }
@@ -93,8 +95,8 @@ static struct answering to_caller(const struct caller *c) {
     return (struct answering){c->x, span_of(c->path), SPAN_NONE, caller_correlation(c)};
 }
 
-void request_answer_success(struct serve *s, struct request *r) {
-    answer_success(s, to_request(r));
+void request_answer_success(struct serve *s, struct request *r, bool in_memory) {
+    answer_success(s, to_request(r), in_memory);
 }
 
 /* In the controller's words, of which one names the agent. */
@@ -126,8 +128,8 @@ void request_refuse_verdict(struct serve *s, struct request *r, int status, cons
     answer_error(s, to_request(r), status, message, NULL, NULL, 0);
 }
 
-void caller_answer_success(struct serve *s, struct caller *c) {
-    answer_success(s, to_caller(c));
+void caller_answer_success(struct serve *s, struct caller *c, bool in_memory) {
+    answer_success(s, to_caller(c), in_memory);
 }
 
 void caller_refuse(struct serve *s, struct caller *c, enum err error) {

@@ -57,8 +57,8 @@ enum err request_authorize(struct serve *s, struct request *r);
 
 /* ---- answers: to a request that is still here, or to a kept caller ---- */
 
-/* 201 with a constant body. */
-void request_answer_success(struct serve *s, struct request *r);
+/* 201 with a constant body; `in_memory`: with X-AIWM-Ack: memory, for it would not survive us. */
+void request_answer_success(struct serve *s, struct request *r, bool in_memory);
 void request_refuse(struct serve *s, struct request *r, enum err error);
 /* With a Retry-After that somebody has worked out; 0: as above. */
 void request_refuse_until(struct serve *s, struct request *r, enum err error, int retry_after_s);
@@ -67,7 +67,7 @@ void request_refuse_payload(struct serve *s, struct request *r, const struct pay
 /* The controller's own words, repeated. */
 void request_refuse_verdict(struct serve *s, struct request *r, int status, const char *message);
 
-void caller_answer_success(struct serve *s, struct caller *c);
+void caller_answer_success(struct serve *s, struct caller *c, bool in_memory);
 void caller_refuse(struct serve *s, struct caller *c, enum err error);
 void caller_refuse_until(struct serve *s, struct caller *c, enum err error, int retry_after_s);
 void caller_refuse_verdict(struct serve *s, struct caller *c, int status, const char *message);

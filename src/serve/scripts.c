@@ -1,5 +1,7 @@
 #include "serve/scripts.h"
 
+#include "serve/beat_scripts.h"
+
 /* KEYS: replicas. ARGV: our id, now (ms), a time (ms) before which nobody counts any more.
  * Returns how many replicas there are. */
 static const char presence[] = "redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])\n"

@@ -5,7 +5,15 @@
 
 #include "io/redis.h"
 
-#define SCRIPT_ROWS(X) X(PRESENCE, presence)
+#define SCRIPT_ROWS(X)                                                                             \
+    X(PRESENCE, presence)                                                                          \
+    X(BEAT_STORE, beat_store)                                                                      \
+    X(BEAT_CLAIM, beat_claim)                                                                      \
+    X(BEAT_DONE, beat_done)                                                                        \
+    X(BEAT_TAKE, beat_take)                                                                        \
+    X(BEAT_TELL, beat_tell)                                                                        \
+    X(BEAT_HELLO, beat_hello)                                                                      \
+    X(BEAT_LIFT, beat_lift)
 
 enum script {
 #define X(symbol, text) SCRIPT_##symbol,

@@ -1,6 +1,8 @@
 #include "serve/serve.h"
 
 #include "base/random.h"
+#include "serve/claims.h"
+#include "serve/durable.h"
 
 static struct token_verifier *make_verifier(const struct config *config) {
     enum { CACHE_ENTRIES = 16384 };
@@ -14,14 +16,14 @@ static struct token_verifier *make_verifier(const struct config *config) {
 
 /* What is to be done when Redis comes back, or is gone. */
 static void on_redis(void *arg, bool here) {
-    (void)arg;
-    (void)here;
+    claims_on_redis(arg, here);
 }
 
 void serve_init(struct serve *s, struct shared *shared, size_t worker, struct loop *loop,
                 struct upstream *upstream) {
     enum { FIELDS_MAX = 2 * HTTP_HEAD_MAX, BODY_MAX = 65536 + GRANT_BODY_MAX };
     *s = (struct serve){.shared = shared, .worker = worker, .loop = loop, .upstream = upstream};
+    list_init(&s->turns);
     str_init(&s->fields, FIELDS_MAX);
     str_init(&s->head, FIELDS_MAX);
     str_init(&s->body, BODY_MAX);
@@ -33,6 +35,7 @@ void serve_init(struct serve *s, struct shared *shared, size_t worker, struct lo
 void serve_adopt(struct serve *s, const struct config *config) {
     token_verifier_free(s->verifier);
     s->verifier = make_verifier(config);
+    durable_adopt(s->durable);
 }
 
 void serve_release(struct serve *s) {

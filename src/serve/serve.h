@@ -19,6 +19,16 @@
 #include "rules/tags.h"
 #include "rules/token.h"
 
+/* Heartbeats in Redis, as all workers see them (serve/durable.h). */
+struct beats_shared {
+    uint64_t replica;          /* this process, among all */
+    _Atomic int here;          /* workers that reach Redis */
+    _Atomic uint64_t arrivals; /* how often all of them did again */
+    _Atomic uint64_t claims;   /* leases given out */
+    _Atomic bool spoke;        /* something was settled, or held, without Redis */
+    _Atomic int64_t held;      /* in Redis, as last heard */
+};
+
 /* What seals and opens cached connects. */
 struct grant_keys {
     struct grant_key current;
@@ -40,6 +50,7 @@ struct shared {
     struct limiting *limiting;
     _Atomic int64_t refresh_arrival_us; /* of the refresh rate (serve/refresh.c) */
     const struct redis_options *redis;  /* NULL: there is none */
+    struct beats_shared beats;
     struct server_limits limits;
     size_t worker_count;
     struct mailbox **mailbox;    /* of each worker */
@@ -54,6 +65,10 @@ struct desk;
 struct flush;
 struct refresh;
 struct bulk;
+struct durable;
+struct storing_queue;
+struct claims;
+struct comeback;
 
 struct serve {
     struct shared *shared;
@@ -67,6 +82,12 @@ struct serve {
     struct flush *flush;
     struct refresh *refresh;
     struct bulk *bulk;
+    /* NULL without Redis */
+    struct durable *durable;
+    struct storing_queue *storing;
+    struct claims *claims;
+    struct comeback *comeback;
+    struct list turns;             /* that wait for their agent there (serve/turn.c) */
     struct str fields, body, head; /* builders for what is being answered or asked */
     int64_t reported_foreign_ms;   /* when a foreign token was last logged */
     bool closing;                  /* the loops have stopped: nothing new is begun */

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/metric.h"
 #include "base/panic.h"
+#include "serve/comeback.h"
 #include "serve/fetch.h"
 #include "serve/flush.h"
 #include "serve/request.h"
@@ -13,6 +14,7 @@
 enum {
     ANSWER_MAX = 65536,
     WAITING_MAX = 8,
+    TAKE_AGAIN_MS = 50,
     CALL_MS = 10000, /* the documented client gives up then; the agent's beats wait meanwhile */
 };
 
@@ -26,10 +28,14 @@ struct turn {
     uint64_t token_hash;
     uint64_t sequence; /* a disconnect: of the last beat before it; a beat: its own */
     bool waits;
+    struct timer take_again; /* the agent, in Redis: somebody else has it */
+    int64_t give_up_ms;      /* monotonic: then it is not waited for any more */
     struct str head, body;
 };
 
 static void turn_free(struct turn *t) {
+    timer_stop(&t->take_again);
+    list_remove(&t->link);
     caller_release(&t->caller);
     str_release(&t->head);
     str_release(&t->body);
@@ -82,6 +88,7 @@ static void settle(struct turn *t, const struct fetched *result) {
         note_disconnected(t, agent);
     else if (t->kind.is_beat && verdict_said(result, message))
         verdict_keep(s, agent, t->token_hash, result->status, message);
+    comeback_note(s, agent);
     if (!turn_next(s, agent) && agent->beat.held)
         flush_schedule(s, agent);
     agents_unlock(agents, agent);
@@ -110,6 +117,46 @@ static void ask(struct turn *t) {
     fetch_start(t->serve, &call, &terms, ANSWER_MAX, on_answered, t);
 }
 
+/* ---- the agent, in Redis ---- */
+
+static void on_taken(void *arg, const struct redis_reply *reply) {
+    struct turn *t = arg;
+    bool ours = redis_integer(reply) == 1;
+    if (reply && !ours && clock_mono_ms() >= t->give_up_ms) {
+        on_answered(t, &(struct fetched){.error = ERR_UPSTREAM_TIMEOUT});
+    } else if (reply && !ours) {
+        timer_start(&t->take_again, TAKE_AGAIN_MS);
+    } else { /* no reply: Redis is away, and everybody on his own */
+        list_remove(&t->link);
+        ask(t);
+    }
+}
+
+static uint64_t lease(struct turn *t) {
+    struct agents *agents = t->serve->shared->agents;
+    struct agent *agent = agents_lock(agents, &t->agent, true);
+    if (agent->lease == 0)
+        agent->lease = durable_new_claim(t->serve);
+    uint64_t claim = agent->lease;
+    agents_unlock(agents, agent);
+    return claim;
+}
+
+static void take(void *arg) {
+    struct turn *t = arg;
+    struct serve *s = t->serve;
+    list_remove(&t->link);
+    if (durable_is_here(s) && durable_take(s, &t->agent, lease(t), on_taken, t))
+        list_push_back(&s->turns, &t->link);
+    else
+        ask(t);
+}
+
+static void begin(struct turn *t) {
+    t->give_up_ms = clock_mono_ms() + CALL_MS;
+    take(t);
+}
+
 /* The loops have stopped, and this is the only thread: nobody will be next. */
 static void give_up_all(struct turn *t) {
     struct agents *agents = t->serve->shared->agents;
@@ -128,7 +175,7 @@ static void on_go(struct letter *letter, void *receiver) {
     if (s->closing)
         give_up_all(t);
     else
-        ask(t);
+        begin(t);
 }
 
 static void on_gone(void *arg) {
@@ -146,6 +193,7 @@ static struct turn *turn_new(struct serve *s, const struct request *r,
     t->agent = r->agent;
     t->token_hash = agents_token_hash(s->shared->agents, r->token);
     t->go.deliver = on_go;
+    timer_init(&t->take_again, s->loop, take, t);
     list_init(&t->link);
     caller_keep(&t->caller, r);
     request_spell_upstream(s, r);
@@ -169,8 +217,10 @@ struct turn *turn_take(struct serve *s, const struct request *r, struct agent *a
     if (is_full(agent))
         return NULL;
     struct turn *t = turn_new(s, r, kind);
+    struct beat_policy policy = flush_policy(s->shared->config);
     struct beat_state *beat = &agent->beat;
-    t->sequence = kind->is_beat ? beat_pass(beat, clock_mono_ms()) : beat->sequence;
+    durable_stamp(s, agent);
+    t->sequence = kind->is_beat ? beat_pass(beat, &policy, clock_mono_ms()) : beat->sequence;
     t->waits = beat->sending || beat->blocked;
     if (t->waits)
         list_push_back(&agent->waiters, &t->link);
@@ -180,5 +230,10 @@ struct turn *turn_take(struct serve *s, const struct request *r, struct agent *a
 
 void turn_launch(struct turn *t) {
     if (!t->waits)
-        ask(t);
+        begin(t);
+}
+
+void turn_abandon_all(struct serve *s) {
+    list_each_safe (at, &s->turns)
+        give_up_all(container_of(at, struct turn, link));
 }

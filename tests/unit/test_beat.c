@@ -28,7 +28,7 @@ static struct life born(uint64_t phase) {
 }
 
 static enum beat_place beat(struct life *l, enum beat_status status) {
-    return beat_receive(&l->s, &policy, status, l->now);
+    return beat_hold(&l->s, beat_pass(&l->s, &policy, l->now), status, l->now);
 }
 
 static int64_t due(const struct life *l) {
@@ -268,7 +268,7 @@ Test(beat, one_that_passes_supersedes_what_is_held_once_the_controller_took_it) 
     struct life l = known(0);
     l.now += 20 * S;
     beat(&l, BEAT_BUSY);
-    uint64_t passing = beat_pass(&l.s, l.now);
+    uint64_t passing = beat_pass(&l.s, &policy, l.now);
     cr_expect(l.s.held, "it may fail, and then the held one still counts");
     cr_expect(beat_passed(&l.s, passing, true, BEAT_IDLE, l.now));
     cr_expect_not(l.s.held);
@@ -279,7 +279,7 @@ Test(beat, one_that_passes_supersedes_what_is_held_once_the_controller_took_it) 
 
 Test(beat, one_that_passes_leaves_alone_what_came_after_it) {
     struct life l = known(0);
-    uint64_t passing = beat_pass(&l.s, l.now);
+    uint64_t passing = beat_pass(&l.s, &policy, l.now);
     beat(&l, BEAT_BUSY);
     cr_expect_not(beat_passed(&l.s, passing, true, BEAT_ONLINE, l.now));
     cr_expect(l.s.held);
@@ -288,7 +288,7 @@ Test(beat, one_that_passes_leaves_alone_what_came_after_it) {
 
 Test(beat, after_one_of_unknown_status_the_next_counts_as_first) {
     struct life l = known(0);
-    uint64_t passing = beat_pass(&l.s, l.now);
+    uint64_t passing = beat_pass(&l.s, &policy, l.now);
     beat_passed(&l.s, passing, false, BEAT_ONLINE, l.now);
     l.now += S;
     cr_expect_eq(beat(&l, BEAT_ONLINE), BEAT_FIRST);
@@ -380,7 +380,7 @@ static void do_take_turn(struct world *w) {
         return;
     w->waiting = true;
     w->turn_is_beat = roll(w, 2);
-    w->turn_sequence = w->turn_is_beat ? beat_pass(&w->l.s, w->l.now) : w->l.s.sequence;
+    w->turn_sequence = w->turn_is_beat ? beat_pass(&w->l.s, &policy, w->l.now) : w->l.s.sequence;
     w->l.s.blocked = true;
 }
 

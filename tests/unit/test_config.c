@@ -686,7 +686,7 @@ static const char everything_changed[] =
     "  fresh_for: 1ms, stale_after: 2ms, dead_before_expiry: 24h, refresh_rate: 6, refresh_burst: "
     "21, memory: 3GiB}\n"
     "heartbeat: {forward_interval: 7s, max_hold: 8s, expiry: 9s, min_forward_gap: 1s,\n"
-    "  max_rate: 11, bulk: off, bulk_linger: 3s}\n"
+    "  max_rate: 11, bulk: off, bulk_linger: 3s, ack_budget: 60ms}\n"
     "queue: {connect: 9, heartbeat: 33, api: 129, streams: 513, adaptive: false, wait: 9s,\n"
     "  retry_reach: 301s, ramp: 31s}\n"
     "breaker: {failures: 6, window: 11s, min_calls: 21, failure_percent: 51, open: 6s,\n"
