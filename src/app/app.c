@@ -1,5 +1,6 @@
 #include "app/app.h"
 
+#include "app/admin.h"
 #include "app/demo.h"
 #include "app/page.h"
 #include "app/reload.h"
@@ -45,6 +46,8 @@ struct app {
     struct loop loop; /* the main thread's: signals and the health port */
     struct operator_port *health;
     struct page_state pages;
+    struct operator_site health_site;
+    struct admin *admin; /* NULL: switched off */
     struct worker **workers;
     struct event term, interrupt, hangup;
     struct timer drain_start, look;
@@ -155,10 +158,11 @@ static void log_listening(const char *name, const char *address, int port) {
 static bool open_health(struct app *app) {
     const struct config *config = app->first->setup.config;
     int port;
+    app->health_site = (struct operator_site){.pages = health_pages, .arg = &app->pages};
     int fd = open_listener("health.port", config->health.address, config->health.port, true, &port);
     if (fd < 0)
         return false;
-    app->health = operator_new(&app->loop, fd, health_pages, &app->pages);
+    app->health = operator_new(&app->loop, fd, &app->health_site);
     log_listening("health", config->health.address, port);
     return true;
 }
@@ -230,20 +234,29 @@ static void on_drain_start(void *arg) {
     timer_start(&app->look, LOOK_MS);
 }
 
-static void on_term(evutil_socket_t signal_number, short what, void *arg) {
-    (void)what;
-    struct app *app = arg;
+static void drain(struct app *app, int signal_number) {
     const struct config *config = app->shared.config;
-    if (app->give_up_ms != 0) {
-        give_up(app, "second signal, the rest is cut");
-        return;
-    }
-    log_info("draining", F_INT("signal", (int64_t)signal_number),
+    log_info("draining", F_INT("signal", signal_number),
              F_INT("timeout_s", config->drain.timeout_ms / 1000));
     app->pages.draining = true;
     (void)notify_tell(app->environment, "STOPPING=1\nSTATUS=Draining");
     app->give_up_ms = clock_mono_ms() + config->drain.delay_ms + config->drain.timeout_ms;
     timer_start(&app->drain_start, config->drain.delay_ms);
+}
+
+static void drain_by_operator(void *arg) {
+    struct app *app = arg;
+    if (app->give_up_ms == 0)
+        drain(app, 0);
+}
+
+static void on_term(evutil_socket_t signal_number, short what, void *arg) {
+    (void)what;
+    struct app *app = arg;
+    if (app->give_up_ms != 0)
+        give_up(app, "second signal, the rest is cut");
+    else
+        drain(app, (int)signal_number);
 }
 
 static void on_hangup(evutil_socket_t signal_number, short what, void *arg) {
@@ -252,6 +265,34 @@ static void on_hangup(evutil_socket_t signal_number, short what, void *arg) {
     struct app *app = arg;
     if (app->reload)
         reload_now(app->reload);
+}
+
+static void watch_configuration(struct app *app) {
+    struct reload_parts parts = {.config_file = app->config_file,
+                                 .environment = app->environment,
+                                 .shared = &app->shared,
+                                 .tickets = app->tickets,
+                                 .workers = app->workers};
+    app->reload = reload_new(&app->loop, &parts, app->first);
+}
+
+static bool open_admin(struct app *app) {
+    const struct config *config = app->shared.config;
+    int port;
+    watch_configuration(app);
+    if (config->admin.address[0] == '\0')
+        return true;
+    int fd = open_listener("admin.port", config->admin.address, config->admin.port, true, &port);
+    if (fd < 0)
+        return false;
+    struct admin_parts parts = {.shared = &app->shared,
+                                .pages = &app->pages,
+                                .reload = app->reload,
+                                .drain = drain_by_operator,
+                                .arg = app};
+    app->admin = admin_new(&app->loop, fd, &parts);
+    log_listening("admin", config->admin.address, port);
+    return true;
 }
 
 /* ---- the whole ---- */
@@ -279,6 +320,7 @@ static void end(struct app *app) {
     each_worker(app, worker_free);
     reload_free(app->reload);
     operator_free(app->health);
+    admin_free(app->admin);
     event_del(&app->term);
     event_del(&app->interrupt);
     event_del(&app->hangup);
@@ -292,15 +334,6 @@ static void end(struct app *app) {
     free(app->shared.tags);
     free(app->shared.mailbox);
     free(app->workers);
-}
-
-static void watch_configuration(struct app *app) {
-    struct reload_parts parts = {.config_file = app->config_file,
-                                 .environment = app->environment,
-                                 .shared = &app->shared,
-                                 .tickets = app->tickets,
-                                 .workers = app->workers};
-    app->reload = reload_new(&app->loop, &parts, app->first);
 }
 
 /* ---- is this a Redis we can work with? ---- */
@@ -353,10 +386,9 @@ static int serve_until_term(struct app *app, const struct demo *demo) {
     raise_descriptors(config);
     begin(app);
     log_policy(app);
-    bool up = open_health(app) && make_workers(app);
+    bool up = open_health(app) && make_workers(app) && open_admin(app);
     if (up) {
         each_worker(app, worker_start);
-        watch_configuration(app);
         app->pages.started = true;
         log_listening("data", config->listen.address, app->port);
         if (!notify_tell(app->environment, "READY=1\nSTATUS=Serving"))

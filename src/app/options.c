@@ -108,6 +108,7 @@ void options_print_help(FILE *to) {
         "  aiwm-gateway --config FILE --health-check  ask the one that runs whether it is ready\n"
         "  aiwm-gateway --help-config                 every key: meaning, range, default\n"
         "               --help-config=markdown|schema   the same as docs, as a JSON schema\n"
+        "  aiwm-gateway ctl COMMAND                   ask and tell a running one; ctl --help\n"
         "  aiwm-gateway --demo                        try it, with a controller of its own\n"
         "  aiwm-gateway --version\n"
         "  aiwm-gateway --help\n"

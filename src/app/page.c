@@ -4,13 +4,15 @@
 #include "base/metric.h"
 #include "serve/admission.h"
 
-static int show_live(void *arg, struct str *body) {
+static int show_live(void *arg, const struct operator_request *request, struct str *body) {
+    (void)request;
     (void)arg;
     STR_ADD(body, "ok\n");
     return 200;
 }
 
-static int show_started(void *arg, struct str *body) {
+static int show_started(void *arg, const struct operator_request *request, struct str *body) {
+    (void)request;
     const struct page_state *state = arg;
     str_add(body, state->started ? SPAN("ok\n") : SPAN("starting\n"));
     return state->started ? 200 : 503;
@@ -18,7 +20,8 @@ static int show_started(void *arg, struct str *body) {
 
 /* Ready is what this process can do by itself: a controller outage is no reason to take the
  * gateway away from its agents, it is the reason it is there. */
-static int show_ready(void *arg, struct str *body) {
+static int show_ready(void *arg, const struct operator_request *request, struct str *body) {
+    (void)request;
     static const char *const controller_names[] = {"unknown", "up", "down"};
     const struct page_state *state = arg;
     bool ready = state->started && !state->draining;
@@ -53,7 +56,8 @@ static void show_gate(const struct shared *shared, struct str *body) {
               view.breaker != BREAKER_CLOSED);
 }
 
-static int show_metrics(void *arg, struct str *body) {
+static int show_metrics(void *arg, const struct operator_request *request, struct str *body) {
+    (void)request;
     const struct page_state *state = arg;
     metric_render(body);
     add_gauge(body, "log_lines_dropped_total", "Log lines nobody read in time.", "counter", "",
@@ -67,9 +71,9 @@ static int show_metrics(void *arg, struct str *body) {
 }
 
 const struct operator_page health_pages[] = {
-    {"/livez", "text/plain; charset=utf-8", show_live},
-    {"/readyz", "application/json; charset=utf-8", show_ready},
-    {"/startupz", "text/plain; charset=utf-8", show_started},
-    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", show_metrics},
-    {NULL, NULL, NULL},
+    {"GET", "/livez", "text/plain; charset=utf-8", show_live},
+    {"GET", "/readyz", "application/json; charset=utf-8", show_ready},
+    {"GET", "/startupz", "text/plain; charset=utf-8", show_started},
+    {"GET", "/metrics", "text/plain; version=0.0.4; charset=utf-8", show_metrics},
+    {NULL, NULL, NULL, NULL},
 };

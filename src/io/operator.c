@@ -6,6 +6,7 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 #include <event2/http.h>
+#include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 #include <stdlib.h>
 
@@ -13,10 +14,32 @@ enum { HEAD_MAX = 8192, BODY_MAX = 1024, IDLE_S = 60, PAGE_MAX = 1 << 20, REST_M
 
 struct operator_port {
     struct evhttp *http;
-    const struct operator_page *pages;
-    void *arg;
+    const struct operator_site *site;
     struct str body;
 };
+
+struct operator_request {
+    struct evhttp_request *request;
+    bool is_post;
+    struct span segment;
+    struct evkeyvalq parameters;
+};
+
+bool operator_is_post(const struct operator_request *r) {
+    return r->is_post;
+}
+
+struct span operator_segment(const struct operator_request *r) {
+    return r->segment;
+}
+
+struct span operator_field(const struct operator_request *r, const char *name) {
+    return span_of(evhttp_find_header(evhttp_request_get_input_headers(r->request), name));
+}
+
+struct span operator_parameter(const struct operator_request *r, const char *name) {
+    return span_of(evhttp_find_header(&r->parameters, name));
+}
 
 static void reply(struct evhttp_request *request, int status, const char *type, struct span body) {
     struct evkeyvalq *fields = evhttp_request_get_output_headers(request);
@@ -31,24 +54,61 @@ static void reply(struct evhttp_request *request, int status, const char *type, 
     evbuffer_free(out);
 }
 
-static const struct operator_page *find(const struct operator_port *port, const char *path) {
-    const struct operator_page *page = port->pages;
-    while (page->path && (!path || strcmp(page->path, path) != 0))
-        page++;
-    return page->path ? page : NULL;
+/* "/agents/:" takes "/agents/x" but neither "/agents/" nor "/agents/x/y". */
+static bool matches(const char *pattern, struct span path, struct span *segment) {
+    size_t len = strlen(pattern);
+    *segment = SPAN_NONE;
+    if (len < 2 || strcmp(pattern + len - 2, "/:") != 0)
+        return span_equal(span_of(pattern), path);
+    if (path.len < len || memcmp(pattern, path.ptr, len - 1) != 0)
+        return false;
+    *segment = span_from(path, len - 1);
+    return !memchr(segment->ptr, '/', segment->len);
+}
+
+/* The page; NULL with *known when its path is there, but not for this method. */
+static const struct operator_page *find(const struct operator_port *port,
+                                        struct operator_request *r, bool *known) {
+    const char *path = evhttp_uri_get_path(evhttp_request_get_evhttp_uri(r->request));
+    *known = false;
+    for (const struct operator_page *page = port->site->pages; path && page->method; page++) {
+        if (!matches(page->path, span_of(path), &r->segment))
+            continue;
+        *known = true;
+        if (r->is_post == (strcmp(page->method, "POST") == 0))
+            return page;
+    }
+    return NULL;
+}
+
+static void show(struct operator_port *port, struct operator_request *r) {
+    const struct operator_site *site = port->site;
+    bool known;
+    str_clear(&port->body);
+    int status = site->refuse ? site->refuse(site->arg, r, &port->body) : 0;
+    if (status != 0) {
+        reply(r->request, status, "application/json; charset=utf-8", str_span(&port->body));
+        return;
+    }
+    const struct operator_page *page = find(port, r, &known);
+    if (!page) {
+        reply(r->request, known ? 405 : 404, "text/plain; charset=utf-8",
+              known ? SPAN("not with this method\n") : SPAN("no such page\n"));
+        return;
+    }
+    status = page->show(site->arg, r, &port->body);
+    reply(r->request, status, page->content_type, str_span(&port->body));
 }
 
 static void on_request(struct evhttp_request *request, void *arg) {
-    struct operator_port *port = arg;
-    const struct operator_page *page =
-        find(port, evhttp_uri_get_path(evhttp_request_get_evhttp_uri(request)));
-    if (!page) {
-        reply(request, 404, "text/plain; charset=utf-8", SPAN("no such page\n"));
-        return;
-    }
-    str_clear(&port->body);
-    int status = page->show(port->arg, &port->body);
-    reply(request, status, page->content_type, str_span(&port->body));
+    struct operator_request r = {.request = request,
+                                 .is_post = evhttp_request_get_command(request) == EVHTTP_REQ_POST};
+    const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
+    if (evhttp_parse_query_str(query ? query : "", &r.parameters) < 0)
+        reply(request, 400, "text/plain; charset=utf-8", SPAN("malformed query\n"));
+    else
+        show(arg, &r);
+    evhttp_clear_headers(&r.parameters);
 }
 
 static void on_rest_over(evutil_socket_t fd, short what, void *listener) {
@@ -68,12 +128,12 @@ static void on_accept_failed(struct evconnlistener *listener, void *http) {
 }
 
 struct operator_port *operator_new(struct loop *loop, int listen_fd,
-                                   const struct operator_page *pages, void *arg) {
+                                   const struct operator_site *site) {
     struct operator_port *port = must_zalloc(sizeof *port);
-    *port = (struct operator_port){.http = evhttp_new(loop->base), .pages = pages, .arg = arg};
+    *port = (struct operator_port){.http = evhttp_new(loop->base), .site = site};
     invariant(port->http);
     str_init(&port->body, PAGE_MAX);
-    evhttp_set_allowed_methods(port->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
+    evhttp_set_allowed_methods(port->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST);
     evhttp_set_max_headers_size(port->http, HEAD_MAX);
     evhttp_set_max_body_size(port->http, BODY_MAX);
     evhttp_set_timeout(port->http, IDLE_S);

@@ -6,17 +6,34 @@
 #include "io/loop.h"
 
 struct operator_port;
+struct operator_request; /* valid while its page is made */
 
-/* One page; GET and HEAD only. */
+/* One page. */
 struct operator_page {
-    const char *path; /* exact; a row with NULL ends the table */
+    const char *method; /* "GET" (HEAD comes with it) or "POST"; NULL ends the table */
+    const char *path;   /* exact, or with "/" and one more segment for a final "/:" */
     const char *content_type;
     /* Fills `body` (cleared) and returns the status. */
-    int (*show)(void *arg, struct str *body);
+    int (*show)(void *arg, const struct operator_request *request, struct str *body);
 };
 
-/* Takes the listening socket. */
+struct operator_site {
+    const struct operator_page *pages;
+    void *arg;
+    /* Asked first, for every request: 0, or the status with which it is refused, with `body` filled
+     * as application/json. NULL: everybody may see everything. */
+    int (*refuse)(void *arg, const struct operator_request *request, struct str *body);
+};
+
+/* Takes the listening socket; borrows the site. */
 struct operator_port *operator_new(struct loop *loop, int listen_fd,
-                                   const struct operator_page *pages, void *arg);
+                                   const struct operator_site *site);
 /* The loop has ended for good. NULL is fine. */
 void operator_free(struct operator_port *port);
+
+bool operator_is_post(const struct operator_request *r);
+/* The segment that stands for "/:"; empty elsewhere. */
+struct span operator_segment(const struct operator_request *r);
+/* The value of a header field, or of a parameter of the query (decoded); empty: it is not there. */
+struct span operator_field(const struct operator_request *r, const char *name);
+struct span operator_parameter(const struct operator_request *r, const char *name);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 enum {
-    SHARDS = 64,
+    SHARDS = AGENTS_SHARDS,
     BUCKETS_FIRST = 64,
     LOOKS_MAX = 16, /* entries that are looked at for one to drop: a lock is held meanwhile */
 };

@@ -67,6 +67,8 @@ struct agent {
 
 struct agents;
 
+enum { AGENTS_SHARDS = 64 };
+
 /* `memory` bounds the grants (bytes), `max_agents` the entries. `key` seeds the hash. */
 struct agents *agents_new(size_t memory, size_t max_agents, const uint8_t key[16]);
 void agents_free(struct agents *table);
@@ -105,6 +107,7 @@ bool agents_any_revoked(const struct agents *table);
 enum revoked agents_revoked(struct agents *table, struct agent *agent, int64_t issued_s,
                             int64_t now_ms);
 
-/* Calls `visit` for each agent that `worker` of `workers` looks after, under its lock. */
+/* Calls `visit` for each agent that `worker` of `workers` looks after, under its lock. With
+ * AGENTS_SHARDS "workers" that is one shard. */
 void agents_each_owned(struct agents *table, size_t worker, size_t workers,
                        void (*visit)(void *arg, struct agent *agent), void *arg);

@@ -44,6 +44,12 @@ struct config {
         int64_t port;
     } health;
     struct {
+        char *address; /* "": there is no admin port */
+        int64_t port;
+        char *token_file;
+        struct config_secret token; /* without it nothing can be changed there */
+    } admin;
+    struct {
         char *url;          /* http://host[:port] or https://host[:port], no path */
         char *strip_prefix; /* "" or "/dev/aiwm" */
         char *ca_file;

@@ -88,6 +88,27 @@ static void judge_redis(struct config_reading *r) {
         config_complain(r, row_of("redis.username"), "needs redis.password_file beside it");
 }
 
+/* ---- admin ---- */
+
+static bool is_this_machine(const char *address) {
+    return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0;
+}
+
+static void judge_admin(struct config_reading *r) {
+    enum { TOKEN_MIN = 16 };
+    const struct config *c = r->config;
+    const struct config_secret *token = &c->admin.token;
+    if (is_faulty(r, "admin.address") || is_faulty(r, "admin.token_file"))
+        return;
+    if (c->admin.address[0] != '\0' && !is_this_machine(c->admin.address) && !token->bytes)
+        config_complain(r, row_of("admin.token_file"),
+                        "is missing: others than this machine can reach admin.address; set it, or "
+                        "admin.address: 127.0.0.1");
+    if (token->bytes && token->len < TOKEN_MIN)
+        config_complain(r, row_of("admin.token_file"),
+                        "is shorter than 16 bytes; make one with `openssl rand -hex 32`");
+}
+
 /* ---- jwt ---- */
 
 static void judge_secret(struct config_reading *r, const char *key) {
@@ -162,14 +183,29 @@ static bool is_wildcard(const char *address) {
     return strcmp(address, "0.0.0.0") == 0 || strcmp(address, "::") == 0;
 }
 
-static void judge_ports(struct config_reading *r) {
-    const struct config *c = r->config;
-    bool addresses_meet = strcmp(c->listen.address, c->health.address) == 0 ||
-                          is_wildcard(c->listen.address) || is_wildcard(c->health.address);
-    if (is_faulty(r, "listen.port") || is_faulty(r, "health.port") || !addresses_meet)
+/* Ports of the same address. */
+static void judge_port(struct config_reading *r, const char *section, const char *other) {
+    char address[64], port[64], other_address[64], other_port[64];
+    (void)snprintf(address, sizeof address, "%s.address", section);
+    (void)snprintf(port, sizeof port, "%s.port", section);
+    (void)snprintf(other_address, sizeof other_address, "%s.address", other);
+    (void)snprintf(other_port, sizeof other_port, "%s.port", other);
+    const char *mine = config_value_text(r->config, row_of(address));
+    const char *theirs = config_value_text(r->config, row_of(other_address));
+    bool meet = strcmp(mine, theirs) == 0 || is_wildcard(mine) || is_wildcard(theirs);
+    int64_t number = config_value_number(r->config, row_of(port));
+    if (is_faulty(r, port) || is_faulty(r, other_port) || !meet || mine[0] == '\0' || number == 0)
         return;
-    if (c->listen.port == c->health.port && c->listen.port != 0)
-        config_complain(r, row_of("health.port"), "is listen.port as well; choose another");
+    char what[WHAT_MAX];
+    (void)snprintf(what, sizeof what, "is %s as well; choose another", other_port);
+    if (number == config_value_number(r->config, row_of(other_port)))
+        config_complain(r, row_of(port), what);
+}
+
+static void judge_ports(struct config_reading *r) {
+    judge_port(r, "health", "listen");
+    judge_port(r, "admin", "listen");
+    judge_port(r, "admin", "health");
 }
 
 void config_judge(struct config_reading *r) {
@@ -180,6 +216,7 @@ void config_judge(struct config_reading *r) {
     judge_ticket_keys(r);
     judge_upstream_ca(r);
     judge_redis(r);
+    judge_admin(r);
     judge_jwt(r);
     judge_cache_key(r);
     for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++)

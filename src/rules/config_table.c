@@ -88,6 +88,13 @@ const struct config_row config_rows[] = {
     INTEGER(health, port, "9902", "0", "65535", RESTART,
             "port of /livez, /readyz, /startupz and /metrics; 0 takes any free one"),
 
+    TEXT(admin, address, "127.0.0.1", config_address_or_none_complaint, false, RESTART,
+         "IP address of the admin port: state, purge, revoke, drain; empty: no admin port"),
+    INTEGER(admin, port, "9901", "0", "65535", RESTART,
+            "port of the admin pages; 0 takes any free one"),
+    CONTENT(admin, token,
+            "whoever shows this may change things on the admin port; without it nobody may"),
+
     TEXT(upstream, url, "", config_url_complaint, true, RELOAD,
          "the controller: http://host:port or https://host:port, without a path"),
     TEXT(upstream, strip_prefix, "", config_prefix_complaint, false, RELOAD,

@@ -177,6 +177,10 @@ const char *config_address_complaint(struct span text) {
     return "is not an IP address; write one such as 0.0.0.0, 127.0.0.1 or ::";
 }
 
+const char *config_address_or_none_complaint(struct span text) {
+    return text.len == 0 ? NULL : config_address_complaint(text);
+}
+
 /* Moves `text` past the host: a name, an IPv4 address or a bracketed IPv6 one. */
 static bool skip_host(struct span *text) {
     size_t len;

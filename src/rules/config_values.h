@@ -31,9 +31,10 @@ const char *config_value_text(const struct config *config, const struct config_r
 void config_value_free(struct config *config, const struct config_row *row);
 
 /* What is wrong with a text and what to do, or NULL. Empty texts are judged by their row. */
-const char *config_address_complaint(struct span text);      /* an IPv4 or IPv6 address */
-const char *config_url_complaint(struct span text);          /* http[s]://host[:port] */
-const char *config_prefix_complaint(struct span text);       /* "" or /segment[/segment...] */
-const char *config_redis_url_complaint(struct span text);    /* rules/redis_url.h */
-const char *config_redis_prefix_complaint(struct span text); /* printable, no spaces or braces */
-const char *config_networks_complaint(struct span text);     /* "", or 10.0.0.0/8, 192.0.2.1 */
+const char *config_address_complaint(struct span text);         /* an IPv4 or IPv6 address */
+const char *config_address_or_none_complaint(struct span text); /* the same, or "" */
+const char *config_url_complaint(struct span text);             /* http[s]://host[:port] */
+const char *config_prefix_complaint(struct span text);          /* "" or /segment[/segment...] */
+const char *config_redis_url_complaint(struct span text);       /* rules/redis_url.h */
+const char *config_redis_prefix_complaint(struct span text);    /* printable, no spaces or braces */
+const char *config_networks_complaint(struct span text);        /* "", or 10.0.0.0/8, 192.0.2.1 */

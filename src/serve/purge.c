@@ -68,6 +68,8 @@ static enum revoked revokes(const struct serve *s, const struct written *w) {
         return REVOKED_DELETED;
     if (w->effect == EFFECT_AGENT_WRITTEN && w->status == PAYLOAD_SUSPENDED)
         return REVOKED_SUSPENDED;
+    if (w->effect == EFFECT_REVOKED)
+        return REVOKED_REGENERATED;
     if (w->effect == EFFECT_REGENERATED && s->shared->config->policy.revoke_on_regenerate)
         return REVOKED_REGENERATED;
     return REVOKED_NOT;
@@ -123,6 +125,7 @@ void purge_after(struct serve *s, const struct written *w, enum ending ending, s
     case EFFECT_AGENT_WRITTEN:
     case EFFECT_AGENT_DELETED:
     case EFFECT_REGENERATED:
+    case EFFECT_REVOKED:
         if (ending != ENDED_BADLY)
             forget_agent(s, w, ending, date);
         return;

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { AGENT_BODY_MAX = 102400 /* Express' json parser: 100kb */, ERROR_PATH_MAX = 2048 };
+enum { ERROR_PATH_MAX = 2048 };
 
 #define JSON_TYPE "application/json; charset=utf-8"
 
@@ -305,7 +305,8 @@ static struct server_verdict on_head(void *arg, const struct http_request *http)
     struct serve *s = arg;
     struct request r;
     enum err error = match(s, http, &r);
-    size_t max = r.route->agent_call ? AGENT_BODY_MAX : (size_t)s->shared->config->forward.max_body;
+    size_t max =
+        r.route->agent_call ? ROUTES_AGENT_BODY_MAX : (size_t)s->shared->config->forward.max_body;
     return (struct server_verdict){error, max};
 }
 

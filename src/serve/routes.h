@@ -21,11 +21,14 @@ enum effect {
     EFFECT_AGENT_WRITTEN, /* settings, role, status */
     EFFECT_AGENT_DELETED,
     EFFECT_REGENERATED, /* credentials */
+    EFFECT_REVOKED,     /* by an operator: no route has it */
     EFFECT_INSTRUCTION, /* by the path's first parameter */
     EFFECT_DEPLOYMENT,  /* likewise */
     EFFECT_MODELS,
     EFFECT_CONFIGURATION, /* of an organization */
 };
+
+enum { ROUTES_AGENT_BODY_MAX = 102400 /* of agent calls; Express' json parser: 100kb */ };
 
 struct route {
     const char *method;  /* NULL: any; "write": any that may change something */

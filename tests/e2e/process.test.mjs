@@ -43,6 +43,7 @@ function configText(changes = {}) {
         listen: { address: '127.0.0.1', port: 0 },
         tls: { certificate_file: certificateFile, private_key_file: privateKeyFile },
         health: { address: '127.0.0.1', port: 0 },
+        admin: { address: '127.0.0.1', port: 0 },
         upstream: { url: stub.url },
         jwt: { secret_file: write(JWT_SECRET) },
         ...changes,

@@ -673,6 +673,7 @@ static const char everything_changed[] =
     "tls: {enabled: true, certificate_file: /cert, private_key_file: /key,\n"
     "  ticket_keys_file: /tickets}\n"
     "health: {address: 127.0.0.2, port: 3}\n"
+    "admin: {address: 127.0.0.3, port: 4, token_file: /secret}\n"
     "upstream: {url: 'https://[::1]:5', strip_prefix: /dev/aiwm, ca_file: /ca,\n"
     "  connect_timeout: 1500ms, response_timeout: 1h, service_token_file: /secret}\n"
     "forward: {max_body: 1025}\n"

@@ -97,6 +97,7 @@ export async function gateway(dir, stubPort, settings = {}) {
   const env = {
     AIWM_GATEWAY_WORKERS: '1', AIWM_GATEWAY_LISTEN_ADDRESS: '127.0.0.1', AIWM_GATEWAY_LISTEN_PORT: String(port),
     AIWM_GATEWAY_HEALTH_ADDRESS: '127.0.0.1', AIWM_GATEWAY_HEALTH_PORT: String(health),
+    AIWM_GATEWAY_ADMIN_PORT: '0',
     AIWM_GATEWAY_UPSTREAM_URL: `http://127.0.0.1:${stubPort}`, AIWM_GATEWAY_JWT_SECRET: SECRET,
     AIWM_GATEWAY_TLS_CERTIFICATE_FILE: join(dir, 'cert.pem'),
     AIWM_GATEWAY_TLS_PRIVATE_KEY_FILE: join(dir, 'key.pem'), AIWM_GATEWAY_HEARTBEAT_MAX_RATE: '1000',

@@ -42,6 +42,7 @@ function configFor(stub, dir) {
         listen: { address: '127.0.0.1', port: 0 },
         tls: { certificate_file: certificateFile, private_key_file: privateKeyFile },
         health: { address: '127.0.0.1', port: 0 },
+        admin: { address: '127.0.0.1', port: 0 },
         upstream: { url: stub.url },
         jwt: { secret_file: secretFile },
         drain: { timeout: '5s' },
@@ -75,7 +76,7 @@ export class Gateway {
     }
 
     async #learnPorts() {
-        const wanted = ['data', 'health'];
+        const wanted = ['data', 'health', 'admin'];
         const isPort = (line) => {
             const entry = parse(line);
             return entry?.message === 'listening' && wanted.includes(entry.name);
