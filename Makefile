@@ -32,6 +32,7 @@ PACKAGES_test  := $(PACKAGES_build) libcriterion-dev nodejs openssl redis-server
 PACKAGES_fuzz  := $(PACKAGES_build) clang libclang-rt-dev
 PACKAGES_bench := $(PACKAGES_build) nodejs openssl util-linux haproxy wrk nginx libnginx-mod-http-lua \
                   lua-resty-core lua-resty-lrucache lua-cjson
+PACKAGES_check := $(PACKAGES_build) nodejs openssl util-linux valgrind
 PACKAGES_lint  := $(PACKAGES_test) clang-format clang-tidy cppcheck
 
 # ---- how it is compiled ----
@@ -133,6 +134,13 @@ bench-peers: deps-bench
 	@+$(AGAIN) all $(BUILD)/bench-client
 	@BUILD=$(abspath $(BUILD)) node bench/peers/peers.mjs
 
+##   make bench-check     instructions per request on five hot paths, against those stored;
+##                        WRITE=1 stores them
+.PHONY: bench-check
+bench-check: deps-check
+	@+$(AGAIN) all
+	@BUILD=$(abspath $(BUILD)) node bench/check/check.mjs $(if $(WRITE),--write)
+
 ##   make fuzz            libFuzzer on every target, FUZZ_SECONDS=60 each; TARGET=http: only that
 FUZZ_SECONDS ?= 60
 TARGET ?= $(TARGETS)
@@ -208,9 +216,9 @@ install-check: deps-build
 clean:
 	rm -rf $(BUILD)
 
-##   make deps-run        only installs packages, for: build, run, test, fuzz, lint, bench
-.PHONY: $(addprefix deps-,build run test fuzz lint bench)
-$(addprefix deps-,build run test fuzz lint bench): deps-%:
+##   make deps-run        only installs packages, for: build, run, test, fuzz, lint, bench, check
+.PHONY: $(addprefix deps-,build run test fuzz lint bench check)
+$(addprefix deps-,build run test fuzz lint bench check): deps-%:
 	@tests/support/deps.sh $(PACKAGES_$*)
 
 help:

@@ -4,7 +4,7 @@
 // is the proxy's CPU by the kernel's account, divided by the requests answered; of ROUNDS rounds the
 // median, with the least and the most. In a round everyone takes a turn, in another order each time,
 // so that what else the machine does hits all alike. A run with a single error is no run.
-//   ROUNDS=5  rounds · SECONDS=1.5  of each load · ROWS=heartbeat,forged  only these
+//   ROUNDS=5  rounds · SECONDS=2  of each load · ROWS=heartbeat,forged  only these
 import { mkdtempSync, mkdirSync, rmSync, writeFileSync, readFileSync } from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -33,7 +33,7 @@ async function startAll(dir) {
     nginx: await proxies.run(await proxies.nginx(dir, stub.port)),
   };
   return {
-    stub, seconds: Number(process.env.SECONDS ?? 1.5),
+    stub, seconds: Number(process.env.SECONDS ?? 2),
     tokens: proxies.writeTokens(join(dir, 'tokens'), AGENTS),
     manyTokens: (count) => many ? proxies.writeTokens(join(dir, 'many'), count) : '',
     agent: (number) => proxies.agentToken(number)[0],
