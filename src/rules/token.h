@@ -1,4 +1,5 @@
-/* Who sent this: one strict wrapper around libjwt (the only file that includes jwt.h).
+/* Who sent this: one strict wrapper around libjwt (the only file that includes jwt.h) and an HMAC
+ * of our own.
  *
  * Accepted is what the controller signs and nothing else: HS256, our secret or the previous one,
  * an integer exp in the future, nbf not ahead, no duplicate claims, at most TOKEN_MAX bytes of
