@@ -50,6 +50,12 @@ struct json_members {
  * holds an escape (so that spelled alike means alike), or when there are too many members. */
 bool json_scan_object(struct span text, struct json_members *out);
 
+/* The same for a text so plain that all parsers read it alike: strings are printable ASCII without
+ * escapes, numbers short and without exponents, nothing nests deeper than four levels, no object
+ * has more than 16 members, and at no level does a name stand twice. False says nothing but that
+ * somebody else has to look. */
+bool json_scan_plain(struct span text, struct json_members *out);
+
 /* NULL if there is none. */
 const struct json_member *json_member_find(const struct json_members *members, struct span name);
 

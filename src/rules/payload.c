@@ -1,4 +1,5 @@
-/* Two readers share the work. rules/json_scan judges the grammar and the depth first, in Node's
+/* What agents send is nearly always plain, and json_scan_plain reads it in one walk. For the rest
+ * two readers share the work. rules/json_scan judges the grammar and the depth first, in Node's
  * words, so that jansson never sees what is not bounded; jansson then reads values and finds
  * invalid UTF-8 and repeated names at any level. What Node's parser takes and jansson cannot hold
  * (half a surrogate pair, a number beyond double) is the controller's to judge. */
@@ -107,34 +108,81 @@ static void refuse_values(struct payload_verdict *verdict, const json_error_t *e
     }
 }
 
-/* The body as a tree, or NULL and the verdict. */
-static json_t *read_body(struct span content_type, struct span content_encoding, struct span body,
-                         struct payload_verdict *verdict) {
+/* A body that was read, by one reader or the other. */
+struct body {
+    json_t *root; /* NULL: it was plain, and `members` has it */
+    struct json_members members;
+};
+
+/* A tree, or NULL and the verdict. */
+static json_t *read_tree(struct span text, struct payload_verdict *verdict) {
     struct json_fault fault;
     json_error_t error;
-    *verdict = (struct payload_verdict){.kind = PAYLOAD_FINE};
-    if (body.len == 0 && content_type.len == 0 && content_encoding.len == 0)
-        return json_object();
-    if (!payload_is_plain_json(content_type, content_encoding)) {
-        verdict->kind = PAYLOAD_FOREIGN;
-        return NULL;
-    }
-    if (body.len == 0)
-        return json_object();
-    if (!begins_as_container(body, &fault) || !json_scan_text(body, &fault)) {
+    if (!begins_as_container(text, &fault) || !json_scan_text(text, &fault)) {
         refuse_syntax(verdict, fault.what, fault.at, fault.ended);
         return NULL;
     }
     /* Numbers are forwarded as they were spelled; as reals none is too long to be read. */
-    json_t *root = load(body, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
+    json_t *root = load(text, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
     if (!root)
         refuse_values(verdict, &error);
     return root;
 }
 
+/* False: the verdict says why. Without a body the controller's parser has an empty object. */
+static bool read_body(struct span content_type, struct span content_encoding, struct span text,
+                      struct payload_verdict *verdict, struct body *out) {
+    bool said_nothing = text.len == 0 && content_type.len == 0 && content_encoding.len == 0;
+    *verdict = (struct payload_verdict){.kind = PAYLOAD_FINE};
+    out->root = NULL;
+    out->members.count = 0;
+    if (!said_nothing && !payload_is_plain_json(content_type, content_encoding)) {
+        verdict->kind = PAYLOAD_FOREIGN;
+        return false;
+    }
+    if (text.len == 0 || json_scan_plain(text, &out->members))
+        return true;
+    out->members.count = 0;
+    out->root = read_tree(text, verdict);
+    return out->root != NULL;
+}
+
+/* A property, whoever has read it. */
+struct property {
+    enum { ABSENT, IS_NULL, IS_STRING, IS_OBJECT, IS_OTHER } kind;
+    struct span text; /* of a string */
+};
+
 /* Arrays have no properties to the controller's validation either. */
 static json_t *property(const json_t *root, const char *name) {
     return json_is_object(root) ? json_object_get(root, name) : NULL;
+}
+
+static struct property property_of_tree(const json_t *root, const char *name) {
+    const json_t *value = property(root, name);
+    if (json_is_string(value))
+        return (struct property){IS_STRING, {json_string_value(value), json_string_length(value)}};
+    if (!value)
+        return (struct property){ABSENT, SPAN_NONE};
+    return (struct property){json_is_null(value)     ? IS_NULL
+                             : json_is_object(value) ? IS_OBJECT
+                                                     : IS_OTHER,
+                             SPAN_NONE};
+}
+
+static struct property property_of(const struct body *body, const char *name) {
+    struct span text;
+    if (body->root)
+        return property_of_tree(body->root, name);
+    const struct json_member *member = json_member_find(&body->members, span_of(name));
+    if (!member)
+        return (struct property){ABSENT, SPAN_NONE};
+    if (json_member_string(member, &text))
+        return (struct property){IS_STRING, text};
+    return (struct property){span_equal(member->value, SPAN("null")) ? IS_NULL
+                             : member->kind == JSON_KIND_OBJECT      ? IS_OBJECT
+                                                                     : IS_OTHER,
+                             SPAN_NONE};
 }
 
 static void refuse_property(struct payload_verdict *verdict, const char *error) {
@@ -144,62 +192,60 @@ static void refuse_property(struct payload_verdict *verdict, const char *error) 
 
 /* ---- heartbeat ---- */
 
-static bool read_status(const json_t *value, enum beat_status *status) {
+static bool read_status(const struct property *value, enum beat_status *status) {
     static const struct {
-        const char *name;
+        struct span name;
         enum beat_status status;
-    } rows[] = {{"online", BEAT_ONLINE}, {"busy", BEAT_BUSY}, {"idle", BEAT_IDLE}};
-    if (!json_is_string(value))
-        return false;
-    struct span text = {json_string_value(value), json_string_length(value)};
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        if (span_equal(text, span_of(rows[i].name))) {
+    } rows[] = {{{"online", 6}, BEAT_ONLINE}, {{"busy", 4}, BEAT_BUSY}, {{"idle", 4}, BEAT_IDLE}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0] && value->kind == IS_STRING; i++)
+        if (span_equal(value->text, rows[i].name)) {
             *status = rows[i].status;
             return true;
         }
     return false;
 }
 
-void payload_read_beat(struct span content_type, struct span content_encoding, struct span body,
+void payload_read_beat(struct span content_type, struct span content_encoding, struct span text,
                        struct payload_verdict *verdict, enum beat_status *status) {
+    struct body body;
     enum beat_status found;
-    json_t *root = read_body(content_type, content_encoding, body, verdict);
-    if (!root)
+    if (!read_body(content_type, content_encoding, text, verdict, &body))
         return;
-    const json_t *metrics = property(root, "metrics");
-    if (!read_status(property(root, "status"), &found))
+    struct property said = property_of(&body, "status"), metrics = property_of(&body, "metrics");
+    if (!read_status(&said, &found))
         refuse_property(verdict, STATUS_WRONG);
-    if (metrics && !json_is_null(metrics) && !json_is_object(metrics))
+    if (metrics.kind == IS_STRING || metrics.kind == IS_OTHER)
         refuse_property(verdict, METRICS_WRONG);
     if (verdict->kind == PAYLOAD_FINE)
         *status = found;
-    json_decref(root);
+    json_decref(body.root);
 }
 
 /* ---- connect ---- */
 
-static void judge_secret(const json_t *value, struct payload_verdict *verdict) {
-    if (!json_is_string(value))
+static void judge_secret(const struct property *secret, struct payload_verdict *verdict) {
+    if (secret->kind != IS_STRING)
         refuse_property(verdict, SECRET_NO_STRING);
-    if (!value || json_is_null(value) || (json_is_string(value) && json_string_length(value) == 0))
+    if (secret->kind == ABSENT || secret->kind == IS_NULL ||
+        (secret->kind == IS_STRING && secret->text.len == 0))
         refuse_property(verdict, SECRET_EMPTY);
-    if (verdict->kind == PAYLOAD_FINE && json_string_length(value) > PAYLOAD_SECRET_MAX)
+    if (verdict->kind == PAYLOAD_FINE && secret->text.len > PAYLOAD_SECRET_MAX)
         verdict->kind = PAYLOAD_FOREIGN;
 }
 
-void payload_read_connect(struct span content_type, struct span content_encoding, struct span body,
+void payload_read_connect(struct span content_type, struct span content_encoding, struct span text,
                           struct payload_verdict *verdict, char secret[PAYLOAD_SECRET_MAX],
                           size_t *secret_len) {
-    json_t *root = read_body(content_type, content_encoding, body, verdict);
-    if (!root)
+    struct body body;
+    if (!read_body(content_type, content_encoding, text, verdict, &body))
         return;
-    const json_t *value = property(root, "secret");
-    judge_secret(value, verdict);
+    struct property said = property_of(&body, "secret");
+    judge_secret(&said, verdict);
     if (verdict->kind == PAYLOAD_FINE) {
-        *secret_len = json_string_length(value);
-        memcpy(secret, json_string_value(value), *secret_len);
+        *secret_len = said.text.len;
+        memcpy(secret, said.text.ptr, said.text.len);
     }
-    json_decref(root);
+    json_decref(body.root);
 }
 
 /* ---- the controller's answers ---- */

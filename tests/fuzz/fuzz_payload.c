@@ -29,6 +29,21 @@ static void compare_with_jansson(struct span body) {
     must(!root);
 }
 
+/* What is called plain, jansson and the strict walk read in the same way. */
+static void compare_plain(struct span body) {
+    struct json_members plain, strict;
+    if (!json_scan_plain(body, &plain))
+        return;
+    json_t *root = json_loadb(body.ptr, body.len, JSON_REJECT_DUPLICATES, NULL);
+    must(json_is_object(root) && json_object_size(root) == plain.count);
+    json_decref(root);
+    must(json_scan_object(body, &strict) && strict.count == plain.count);
+    for (size_t i = 0; i < plain.count; i++)
+        must(plain.at[i].kind == strict.at[i].kind &&
+             span_equal(plain.at[i].name, strict.at[i].name) &&
+             span_equal(plain.at[i].value, strict.at[i].value));
+}
+
 static void walk(struct span body) {
     struct json_members members;
     int64_t number;
@@ -89,6 +104,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
         break;
     default:
         compare_with_jansson(body);
+        compare_plain(body);
         walk(body);
         read_agents(body, size && bytes[0] == 'c');
     }

@@ -231,3 +231,77 @@ Test(json_scan, reads_plain_strings_only) {
     cr_expect(json_member_string(&members.at[3], &text) && text.len == 0);
     cr_expect_not(json_member_string(NULL, &text));
 }
+
+/* ---- plain ones ---- */
+
+Test(json_scan, reads_a_plain_object_as_the_strict_reader_does) {
+    static const char *const rows[] = {
+        "{}",
+        " { } ",
+        "{\"status\":\"online\",\"metrics\":{\"cpu\":45,\"memory\":60.5,\"activeConnections\":-3}}",
+        "\t{\r\n\"a\" : [ ] , \"b\" : [ 1 , [ 0 ] , { } ] }\n",
+        "{\"a\":true,\"b\":false,\"c\":null,\"d\":\"\",\"e\":-0,\"f\":0.25,\"g\":123456789012345}",
+        "{\"a\":{\"a\":{\"a\":{\"a\":1}}}}",
+        "{\"\":1}",
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct json_members plain, strict;
+        cr_assert(json_scan_plain(span_of(rows[i]), &plain), "%s", rows[i]);
+        cr_assert(json_scan_object(span_of(rows[i]), &strict), "%s", rows[i]);
+        cr_assert_eq(plain.count, strict.count, "%s", rows[i]);
+        for (size_t m = 0; m < plain.count; m++) {
+            cr_expect(span_equal(plain.at[m].name, strict.at[m].name), "%s", rows[i]);
+            cr_expect(span_equal(plain.at[m].value, strict.at[m].value), "%s", rows[i]);
+            cr_expect_eq(plain.at[m].kind, strict.at[m].kind, "%s", rows[i]);
+        }
+    }
+}
+
+Test(json_scan, leaves_what_is_not_plain_to_others) {
+    static const char *const rows[] = {
+        "",
+        " ",
+        "[]",
+        "1",
+        "{",
+        "{\"a\"",
+        "{\"a\":",
+        "{\"a\":1",
+        "{\"a\":1,",
+        "{\"a\":1,}",
+        "{,}",
+        "{\"a\":1}x",
+        "{\"a\":1}{}",
+        "{\"a\" 1}",
+        "{a:1}",
+        "{\"a\":1 \"b\":2}",
+        "{\"a\":[1}",
+        "{\"a\":[1,]}",
+        "{\"a\":[",
+        "{\"a\":\"x}",
+        "{\"a\":\"\\u0041\"}",
+        "{\"\\u0061\":1}",
+        "{\"a\":\"\xc3\xa9\"}",
+        "{\"a\":\"\x7f\"}",
+        "{\"a\":\"\t\"}",
+        "{\"a\":01}",
+        "{\"a\":-}",
+        "{\"a\":1.}",
+        "{\"a\":1e3}",
+        "{\"a\":1234567890123456}",
+        "{\"a\":nul}",
+        "{\"a\":NaN}",
+        "{\"a\":1,\"a\":2}",
+        "{\"b\":{\"a\":1,\"a\":2}}",
+        "{\"b\":[{\"a\":1,\"a\":2}]}",
+        "{\"a\":{\"a\":{\"a\":{\"a\":{}}}}}",
+        "{\"a\":[[[[1]]]]}",
+        "{\"a\":1,\"b\":1,\"c\":1,\"d\":1,\"e\":1,\"f\":1,\"g\":1,\"h\":1,\"i\":1,\"j\":1,\"k\":1,"
+        "\"l\":1,\"m\":1,\"n\":1,\"o\":1,\"p\":1,\"q\":1}",
+    };
+    struct json_members members;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        cr_expect_not(json_scan_plain(span_of(rows[i]), &members), "%s", rows[i]);
+    cr_expect_not(json_scan_plain(SPAN("{}\0"), &members));
+    cr_expect_not(json_scan_plain(SPAN_NONE, &members));
+}
