@@ -17,6 +17,7 @@
 #include "rules/seal.h"
 #include "serve/admission.h"
 #include "serve/limiting.h"
+#include "serve/peers.h"
 
 #include <event2/event.h>
 #include <signal.h>
@@ -127,6 +128,7 @@ static void make_shared(struct app *app) {
      * verdict is about. */
     const struct grant_key *key = &app->first->keys.current;
     seal_hmac((struct span){(const char *)key->bytes, sizeof key->bytes}, &label, 1, hash_key);
+    atomic_store(&shared->replicas, 1);
     shared->agents = agents_new(cache_memory(config), MAX_AGENTS, hash_key);
     shared->tags = must_zalloc(sizeof *shared->tags);
     shared->refusals = refusals_new(REFUSALS, REFUSAL_MS);
@@ -201,7 +203,7 @@ static bool is_quiet(const struct app *app) {
     for (size_t i = 0; i < app->shared.worker_count; i++)
         if (!worker_is_idle(app->workers[i]))
             return false;
-    return metric_read(METRIC_BEATS_HELD) == 0;
+    return metric_read(METRIC_BEATS_HELD) == 0 && peers_is_quiet(app->shared.peers);
 }
 
 static void stop(struct app *app) {
@@ -230,6 +232,7 @@ static void on_drain_start(void *arg) {
     struct app *app = arg;
     atomic_store(&app->shared.draining, true);
     admission_hurry(&app->shared);
+    peers_leave(app->shared.peers);
     each_worker(app, worker_drain);
     timer_start(&app->look, LOOK_MS);
 }
@@ -311,6 +314,7 @@ static void begin(struct app *app) {
     watch_signal(app, &app->hangup, SIGHUP, on_hangup);
     signal(SIGPIPE, SIG_IGN);
     make_shared(app);
+    peers_start(&app->shared, &app->loop);
     app->pages.shared = &app->shared;
 }
 
@@ -318,6 +322,7 @@ static void end(struct app *app) {
     each_worker(app, worker_join);
     each_worker(app, worker_close);
     each_worker(app, worker_free);
+    peers_free(&app->shared);
     reload_free(app->reload);
     operator_free(app->health);
     admin_free(app->admin);

@@ -9,6 +9,7 @@
 #include "serve/fetch.h"
 #include "serve/flush.h"
 #include "serve/refresh.h"
+#include "serve/shelf.h"
 #include "serve/storing.h"
 #include "serve/turn.h"
 
@@ -144,6 +145,7 @@ struct worker *worker_new(const struct worker_setup *setup) {
     w->serve.claims = claims_new(&w->serve);
     w->serve.flush = flush_new(&w->serve);
     w->serve.refresh = refresh_new(&w->serve);
+    w->serve.shelf = shelf_new(&w->serve);
     w->serve.bulk = bulk_new(&w->serve);
     w->serve.server = server_new(&w->loop, setup->tls, &shared->limits, &serve_events, &w->serve);
     server_listen(w->serve.server, setup->listen_fd);
@@ -201,6 +203,7 @@ void worker_close(struct worker *w) {
     timer_stop(&w->look);
     timer_stop(&w->probe);
     server_free(w->serve.server);
+    shelf_close(w->serve.shelf); /* what goes on without it asks the controller */
     admission_close(w->serve.desk);
     upstream_free(w->serve.upstream);
     bulk_close(w->serve.bulk);
@@ -216,6 +219,7 @@ void worker_free(struct worker *w) {
     durable_free(w->serve.durable);
     flush_free(w->serve.flush);
     refresh_free(w->serve.refresh);
+    shelf_free(w->serve.shelf);
     bulk_free(w->serve.bulk);
     serve_release(&w->serve);
     loop_release(&w->loop);

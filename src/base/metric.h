@@ -134,6 +134,27 @@
       "Calls repeated on a new connection.")                                                       \
     X(UPSTREAM_CONNECTIONS, gauge, "upstream_connections", "",                                     \
       "Open connections to the controller.")                                                       \
+    X(SHARED_HIT, counter, "connect_shared_total", "result=\"hit\"",                               \
+      "Connects of agents unknown here that were looked up in Redis, by result.")                  \
+    X(SHARED_STALE, counter, "connect_shared_total", "result=\"stale\"",                           \
+      "Connects of agents unknown here that were looked up in Redis, by result.")                  \
+    X(SHARED_MISS, counter, "connect_shared_total", "result=\"miss\"",                             \
+      "Connects of agents unknown here that were looked up in Redis, by result.")                  \
+    X(SHARED_LOCKED, counter, "connect_shared_total", "result=\"locked\"",                         \
+      "Connects of agents unknown here that were looked up in Redis, by result.")                  \
+    X(SHARED_LATE, counter, "connect_shared_total", "result=\"late\"",                             \
+      "Connects of agents unknown here that were looked up in Redis, by result.")                  \
+    X(SHARED_ERROR, counter, "connect_shared_total", "result=\"error\"",                           \
+      "Connects of agents unknown here that were looked up in Redis, by result.")                  \
+    X(SHARED_KEPT, counter, "connect_shared_kept_total", "", "Connect answers put into Redis.")    \
+    X(PURGES_SHARED, counter, "purges_shared_total", "",                                           \
+      "Purges told to the other gateways through Redis.")                                          \
+    X(CHANNEL_UP, gauge, "purge_channel_up", "",                                                   \
+      "1 while the purges of other gateways are heard as they come.")                              \
+    X(CHANNEL_GAPS, counter, "purge_channel_gaps_total", "",                                       \
+      "Times at which purges of others may have been missed, and all that is cached became "       \
+      "stale.")                                                                                    \
+    X(REPLICAS, gauge, "replicas", "", "Gateways that share this Redis, this one included.")       \
     X(REDIS_UP, gauge, "redis_up", "", "1 while Redis shares and keeps what it should.")           \
     X(REDIS_CONNECTIONS, gauge, "redis_connections", "",                                           \
       "Connections to Redis in use, one a worker.")                                                \

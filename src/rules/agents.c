@@ -231,6 +231,16 @@ void agents_purge(struct agents *table, struct agent *agent) {
     agents_set_grant(table, agent, NULL);
 }
 
+void agents_purge_all(struct agents *table) {
+    for (size_t i = 0; i < SHARDS; i++) {
+        struct shard *s = &table->shard[i];
+        pthread_mutex_lock(&s->lock);
+        list_each_safe (at, &s->recent)
+            agents_purge(table, container_of(at, struct agent, recent));
+        pthread_mutex_unlock(&s->lock);
+    }
+}
+
 /* ---- revocation ---- */
 
 void agents_revoke(struct agents *table, struct agent *agent, enum revoked why, int64_t cutoff_s,

@@ -51,6 +51,7 @@ struct agent {
     struct list flights;
     struct tag_set tags; /* of the grant: what it depends on */
     uint64_t learnt;     /* the purge sequence when the grant was asked for */
+    bool outdated;       /* something it depends on was written before it came here (serve/shelf) */
     bool owed;           /* the controller heard a disconnect, and no connect since */
     bool refreshing;     /* a refresh waits (serve/refresh.c) */
     struct revocation revoked;
@@ -94,6 +95,9 @@ uint64_t agents_purges(const struct agents *table);
 uint64_t agents_count_purge(struct agents *table);
 /* Forgets the agent's grant. Under its lock. */
 void agents_purge(struct agents *table, struct agent *agent);
+
+/* Forgets the grants of all. No lock may be held. */
+void agents_purge_all(struct agents *table);
 
 /* Refuses the agent's tokens with iat <= cutoff_s, for as long as one can live. Under its lock. */
 void agents_revoke(struct agents *table, struct agent *agent, enum revoked why, int64_t cutoff_s,

@@ -29,6 +29,10 @@ bool journal_is_empty(const struct journal *j) {
     return !j->is_telling && !j->everything && j->tag_count == 0 && j->count == 0;
 }
 
+size_t journal_agents(const struct journal *j) {
+    return j->count;
+}
+
 /* ---- in ---- */
 
 static void add_tags(struct journal *j, const struct notice *n) {

@@ -17,6 +17,8 @@ void journal_free(struct journal *j);
 void journal_add(struct journal *j, const struct notice *n);
 /* Is nothing waiting, nor being told? */
 bool journal_is_empty(const struct journal *j);
+/* How many agents wait to be spoken of. */
+size_t journal_agents(const struct journal *j);
 
 /* The next to be told, one at a time: until journal_told it stays ours. False: there is none, or
  * one is being told. */

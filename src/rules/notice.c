@@ -7,6 +7,10 @@ static const char *const access_names[] = {
     [NOTICE_READMITTED] = "readmitted",
 };
 
+const char *notice_access_name(enum notice_access access) {
+    return access_names[access];
+}
+
 /* ---- spelling ---- */
 
 static void spell_agent(const struct notice *n, struct str *out) {

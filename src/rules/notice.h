@@ -49,6 +49,7 @@ struct notice {
     uint16_t slots[NOTICE_SLOTS_MAX]; /* of the tags written */
 };
 
+const char *notice_access_name(enum notice_access access);
 /* At most NOTICE_TEXT_MAX bytes. */
 void notice_spell(const struct notice *n, struct str *out);
 /* False when this is no notice. */

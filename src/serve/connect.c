@@ -7,7 +7,8 @@
  *        |
  *   under the agent's lock, rules/plan says:
  *        |-- from cache: what this very secret opened --------> answered; perhaps a refresh later
- *        '-- ask: lead a flight to the controller, or follow the one in the air (flying.c) */
+ *        '-- ask: lead a flight to the controller, or follow the one in the air (flying.c);
+ *                 of an agent unknown here it looks first what other replicas have learnt */
 #include "serve/connect.h"
 
 #include "base/clock.h"
@@ -18,24 +19,28 @@
 #include "serve/flying.h"
 #include "serve/forward.h"
 #include "serve/limiting.h"
+#include "serve/peers.h"
 #include "serve/refresh.h"
 #include "serve/replay.h"
+#include "serve/request.h"
+#include "serve/shelf.h"
 
 static bool wants_no_cache(const struct request *r) {
     struct span control = r->http->fields.known[HTTP_CACHE_CONTROL];
     return control.ptr && http_list_has(control, SPAN("no-cache"));
 }
 
-static struct plan_facts facts_of(struct serve *s, const struct agent *agent,
-                                  const struct request *r, const struct grant_pass *pass) {
-    struct plan_facts facts = {.no_cache = wants_no_cache(r)};
+struct plan_facts connect_facts(struct serve *s, const struct agent *agent,
+                                const struct grant_pass *pass, bool no_cache) {
+    struct plan_facts facts = {.no_cache = no_cache};
     struct grant_policy policy = replay_policy(s);
     facts.known = agent->grant && grant_is_of(agent->grant, pass);
     if (!facts.known)
         return facts;
     facts.age = grant_age(agent->grant, &policy, clock_wall_ms());
     facts.owed = agent->owed;
-    facts.written = tags_written_since(s->shared->tags, &agent->tags, agent->learnt);
+    facts.written = agent->outdated || peers_is_deaf(s->shared) ||
+                    tags_written_since(s->shared->tags, &agent->tags, agent->learnt);
     return facts;
 }
 
@@ -43,6 +48,11 @@ static enum flying_reason reason_of(const struct plan_facts *facts) {
     if (plan_age(facts) == GRANT_DEAD)
         return FLYING_MISS;
     return facts->no_cache ? FLYING_REQUEST : FLYING_STALE;
+}
+
+/* Has another replica perhaps learnt what is not known here? */
+static bool may_be_shared(const struct serve *s, const struct plan_facts *facts) {
+    return plan_age(facts) == GRANT_DEAD && !facts->no_cache && shelf_may_look(s->shelf);
 }
 
 /* What is to be done once the agent is unlocked. */
@@ -69,7 +79,7 @@ static struct boarding limit(struct serve *s, struct agent *agent, struct reques
 /* Under the agent's lock. */
 static struct boarding board(struct serve *s, struct agent *agent, struct request *r,
                              const struct grant_pass *pass) {
-    struct plan_facts facts = facts_of(s, agent, r, pass);
+    struct plan_facts facts = connect_facts(s, agent, pass, wants_no_cache(r));
     /* To follow a flight that is in the air costs the controller nothing. */
     bool follows = flying_is_asked(s, agent, pass);
     bool may_ask = !plan_needs_place(&facts) || follows || refresh_take_place(s);
@@ -78,12 +88,18 @@ static struct boarding board(struct serve *s, struct agent *agent, struct reques
         refresh_want(s->refresh, agent, pass, r->body);
     if (!plan.ask)
         return (struct boarding){.grant = grant_ref(agent->grant)};
+    bool looks = may_be_shared(s, &facts);
     struct boarding b = {.error = ERR_OK};
     if (!follows)
         b = limit(s, agent, r, pass, &facts);
-    if (b.error != ERR_OK)
+    if (b.error != ERR_OK && !looks)
         return b;
-    struct flying_ticket ticket = {pass, reason_of(&facts), plan.patience_ms};
+    struct flying_ticket ticket = {.pass = pass,
+                                   .reason = reason_of(&facts),
+                                   .patience_ms = plan.patience_ms,
+                                   .looks = looks,
+                                   .denied = b.error,
+                                   .retry_after_s = b.retry_after_s};
     b.passenger = flying_board(s, agent, r, &ticket);
     if (!b.passenger && plan.patience_ms > 0) /* the flight is full */
         b.grant = grant_ref(agent->grant);

@@ -7,9 +7,12 @@
 #include "base/secret.h"
 #include "rules/tags.h"
 #include "serve/fetch.h"
+#include "serve/flying_inside.h"
 #include "serve/lesson.h"
 #include "serve/limiting.h"
+#include "serve/peers.h"
 #include "serve/replay.h"
+#include "serve/shelf.h"
 #include "serve/verdict.h"
 
 #include <stdatomic.h>
@@ -19,37 +22,6 @@ enum {
     REFRESH_CALL_MS = 10000, /* nobody waits, but the secret does */
     FOLLOW_MAX_MS = 8000,    /* the documented client gives up at 10 s */
     ANSWER_MAX = 4 << 20,    /* larger than what is kept: it is passed on all the same */
-};
-
-/* How a flight ended, the same for all aboard; shared by reference count. */
-struct outcome {
-    _Atomic int references;
-    struct grant *grant; /* answer from this older grant; else: */
-    enum err error;      /* not ERR_OK: no answer */
-    int retry_after_s;   /* with an error; 0: nobody knows */
-    bool stored;
-    int status;
-    char *content_type; /* terminated */
-    char *body;
-    size_t body_len;
-};
-
-/* One that waits: a flight's leader, or a follower. */
-struct passenger {
-    struct letter landed; /* to a follower's worker */
-    struct list seat;     /* in the flight, for followers */
-    struct serve *serve;
-    struct caller caller; /* caller.x NULL: answered already, gone, or a refresh */
-    struct grant_pass pass;
-    enum flying_reason reason;
-    struct flight *flight; /* leader: its own; follower: valid while aboard */
-    bool leads;
-    bool aboard; /* follower: still in the flight (under the agent's lock) */
-    struct timer patience;
-    int64_t first_patience_ms, more_patience_ms;
-    struct fetch *fetch; /* leader */
-    struct outcome *outcome;
-    struct attempt attempt; /* leader: what it took from the limits */
 };
 
 /* ---- arrival ---- */
@@ -73,10 +45,10 @@ static void add_forward_status(struct str *fields, const struct passenger *p) {
     replay_add_cache_fields(fields, memory);
 }
 
-static void answer_outcome(struct passenger *p) {
+void flying_answer_outcome(struct passenger *p) {
     struct serve *s = p->serve;
     const struct outcome *o = p->outcome;
-    if (!p->caller.x || answer_stale(p, o->grant, "controller-failed"))
+    if (!p->caller.x || answer_stale(p, o->grant, o->hit ? NULL : "controller-failed"))
         return;
     if (o->error != ERR_OK) {
         caller_refuse_until(s, &p->caller, o->error, o->retry_after_s);
@@ -90,7 +62,7 @@ static void answer_outcome(struct passenger *p) {
                   (struct span){o->body, o->body_len});
 }
 
-static void outcome_unref(struct outcome *o) {
+void flying_outcome_unref(struct outcome *o) {
     if (!o || atomic_fetch_sub(&o->references, 1) > 1)
         return;
     grant_unref(o->grant);
@@ -101,10 +73,11 @@ static void outcome_unref(struct outcome *o) {
     free(o);
 }
 
-static void passenger_free(struct passenger *p) {
+void flying_passenger_free(struct passenger *p) {
     timer_stop(&p->patience);
+    flying_drop_kept(p);
     grant_pass_cleanse(&p->pass);
-    outcome_unref(p->outcome);
+    flying_outcome_unref(p->outcome);
     caller_release(&p->caller);
     free(p);
 }
@@ -142,6 +115,10 @@ static bool answer_meanwhile(struct passenger *p) {
 /* ---- followers ---- */
 
 static void count_collapsed(const struct outcome *o) {
+    if (o->hit) {
+        metric_add(METRIC_CONNECT_HIT, 1);
+        return;
+    }
     bool let_in = !o->grant && o->error == ERR_OK && o->status / 100 == 2;
     metric_add(METRIC_CONNECT_COLLAPSED, 1);
     metric_add(METRIC_BCRYPTS_AVOIDED, let_in); /* from an older grant: counted when answered */
@@ -152,8 +129,8 @@ static void on_landed(struct letter *letter, void *receiver) {
     struct passenger *p = container_of(letter, struct passenger, landed);
     if (p->caller.x)
         count_collapsed(p->outcome);
-    answer_outcome(p);
-    passenger_free(p);
+    flying_answer_outcome(p);
+    flying_passenger_free(p);
 }
 
 /* Leaves the flight if it is still in the air; else its letter is on the way and will find nobody.
@@ -168,7 +145,7 @@ static void leave_flight(struct passenger *p) {
         agents_unlock(agents, agent);
     p->caller.x = NULL;
     if (was_aboard)
-        passenger_free(p);
+        flying_passenger_free(p);
 }
 
 static void on_follower_gone(void *arg) {
@@ -216,27 +193,36 @@ static struct outcome *make_outcome(const struct fetched *f, struct grant *older
     return o;
 }
 
+/* Under the agent's lock. */
+void flying_disembark(struct passenger *leader, struct list *followers) {
+    flight_land(leader->flight, followers);
+    list_each (at, followers)
+        container_of(at, struct passenger, seat)->aboard = false;
+    leader->flight = NULL;
+}
+
 /* Lands the flight: learns, takes its followers, and says how it ended for all aboard. */
 static struct outcome *land(struct passenger *leader, const struct fetched *f,
                             struct list *followers) {
     struct serve *s = leader->serve;
     struct lesson lesson;
     struct grant *older = NULL;
-    lesson_take(&lesson, s, &leader->pass, f, leader->flight->purges_seen);
+    lesson_take(&lesson, s, &leader->pass, f, leader->flight->purges_seen, leader->peers_seen);
     struct agent *agent = agents_lock(s->shared->agents, &leader->pass.id, true);
     bool stored = lesson_learn(&lesson, s, agent);
     if (controller_failed(f))
         older = usable_grant(s, agent, &leader->pass);
-    flight_land(leader->flight, followers);
-    list_each (at, followers)
-        container_of(at, struct passenger, seat)->aboard = false;
+    flying_disembark(leader, followers);
     agents_unlock(s->shared->agents, agent);
-    leader->flight = NULL;
+    if (stored)
+        shelf_keep(s->shelf, &leader->pass, lesson.grant, &lesson.tags, leader->peers_seen);
+    else if (leader->looks)
+        shelf_give_up(s->shelf, &leader->pass);
     lesson_release(&lesson);
     return make_outcome(f, older, stored);
 }
 
-static void tell_followers(struct list *followers, struct outcome *outcome) {
+void flying_tell_followers(struct list *followers, struct outcome *outcome) {
     while (!list_empty(followers)) {
         struct passenger *p = container_of(followers->next, struct passenger, seat);
         struct serve *s = p->serve;
@@ -260,11 +246,11 @@ static void on_fetched(void *arg, const struct fetched *f) {
     limiting_ended(leader->serve, &leader->attempt, attempt_end(f));
     leader->fetch = NULL;
     leader->outcome = land(leader, f, &followers);
-    tell_followers(&followers, leader->outcome);
+    flying_tell_followers(&followers, leader->outcome);
     if (leader->caller.x)
         metric_add(leader->outcome->grant ? METRIC_CONNECT_STALE : METRIC_CONNECT_MISS, 1);
-    answer_outcome(leader);
-    passenger_free(leader);
+    flying_answer_outcome(leader);
+    flying_passenger_free(leader);
 }
 
 /* The leader's client left. A call that was not sent yet, and that nobody follows, is not sent; one
@@ -272,7 +258,7 @@ static void on_fetched(void *arg, const struct fetched *f) {
 static void on_leader_gone(void *arg) {
     struct passenger *leader = arg;
     leader->caller.x = NULL;
-    if (fetch_was_sent(leader->fetch))
+    if (leader->fetch && fetch_was_sent(leader->fetch))
         return;
     struct agents *agents = leader->serve->shared->agents;
     struct agent *agent = agents_lock(agents, &leader->pass.id, true);
@@ -283,9 +269,12 @@ static void on_leader_gone(void *arg) {
     agents_unlock(agents, agent);
     if (!alone)
         return;
-    fetch_cancel(leader->fetch);
+    if (leader->look)
+        shelf_cancel(leader->look);
+    else
+        fetch_cancel(leader->fetch);
     limiting_ended(leader->serve, &leader->attempt, ATTEMPT_UNDONE);
-    passenger_free(leader);
+    flying_passenger_free(leader);
 }
 
 /* It answers from the older grant; the flight goes on for what it brings. */
@@ -318,8 +307,12 @@ static struct passenger *passenger_new(struct serve *s, const struct request *r,
     p->pass = *ticket->pass;
     p->reason = ticket->reason;
     p->first_patience_ms = ticket->patience_ms;
+    p->looks = ticket->looks;
+    p->denied = ticket->denied;
+    p->retry_after_s = ticket->retry_after_s;
     p->landed.deliver = on_landed;
     list_init(&p->seat);
+    str_init(&p->kept, FLYING_KEPT_MAX);
     if (r)
         caller_keep(&p->caller, r);
     if (r)
@@ -327,11 +320,18 @@ static struct passenger *passenger_new(struct serve *s, const struct request *r,
     return p;
 }
 
+/* Under the agent's lock. */
+void flying_take_off(struct passenger *p, struct agent *agent) {
+    struct shared *shared = p->serve->shared;
+    p->peers_seen = peers_seen(shared);
+    p->flight = flight_start(&agent->flights, p->pass.proof, agents_purges(shared->agents));
+}
+
 static struct passenger *start_flight(struct serve *s, struct agent *agent, const struct request *r,
                                       const struct flying_ticket *ticket) {
     struct passenger *p = passenger_new(s, r, ticket);
     p->leads = true;
-    p->flight = flight_start(&agent->flights, p->pass.proof, agents_purges(s->shared->agents));
+    flying_take_off(p, agent);
     timer_init(&p->patience, s->loop, on_leader_tired, p);
     return p;
 }
@@ -344,7 +344,7 @@ static struct passenger *join_flight(struct serve *s, struct flight *flight,
     timer_init(&p->patience, s->loop, on_follower_tired, p);
     if (p->aboard)
         return p;
-    passenger_free(p);
+    flying_passenger_free(p);
     return NULL;
 }
 
@@ -380,22 +380,46 @@ static struct admission_terms terms_of(struct passenger *p, bool waits) {
 }
 
 /* `timeout_ms` 0: the controller's usual time. */
-static void start_fetch(struct passenger *p, struct span body, int64_t timeout_ms, bool waits) {
-    struct call_request call = {.head = str_span(&p->serve->head),
-                                .body = body,
-                                .repeatable = true,
-                                .secret = true,
-                                .timeout_ms = timeout_ms};
+static void start_fetch(struct passenger *p, struct span head, struct span body, int64_t timeout_ms,
+                        bool waits) {
+    struct call_request call = {
+        .head = head, .body = body, .repeatable = true, .secret = true, .timeout_ms = timeout_ms};
     struct admission_terms terms = terms_of(p, waits);
     p->fetch = fetch_start(p->serve, &call, &terms, ANSWER_MAX, on_fetched, p);
 }
 
-static void depart_leader(struct passenger *p, const struct request *r) {
-    exchange_watch(r->x, &leader_watcher, p);
+/* Leader and followers hear the refusal that the leader has been carrying with him. */
+static void deny(struct passenger *leader) {
+    struct agents *agents = leader->serve->shared->agents;
+    struct list followers;
+    struct agent *agent = agents_lock(agents, &leader->pass.id, true);
+    flying_disembark(leader, &followers);
+    agents_unlock(agents, agent);
+    if (leader->looks)
+        shelf_give_up(leader->serve->shelf, &leader->pass);
+    leader->outcome = make_outcome(
+        &(struct fetched){.error = leader->denied, .retry_after_s = leader->retry_after_s}, NULL,
+        false);
+    flying_tell_followers(&followers, leader->outcome);
+    flying_answer_outcome(leader);
+    flying_passenger_free(leader);
+}
+
+void flying_ask(struct passenger *p, struct span head, struct span body) {
+    if (p->denied != ERR_OK) {
+        deny(p);
+        return;
+    }
     if (p->first_patience_ms > 0)
         timer_start(&p->patience, p->first_patience_ms);
+    start_fetch(p, head, body, 0, p->first_patience_ms == 0);
+}
+
+static void depart_leader(struct passenger *p, const struct request *r) {
+    exchange_watch(r->x, &leader_watcher, p);
     request_spell_upstream(p->serve, r);
-    start_fetch(p, r->body, 0, p->first_patience_ms == 0);
+    if (!p->looks || !flying_look(p, r))
+        flying_ask(p, str_span(&p->serve->head), r->body);
 }
 
 static void depart_follower(struct passenger *p, const struct request *r) {
@@ -424,5 +448,5 @@ void flying_depart_refresh(struct passenger *p, struct span body) {
              "Via: 1.1 aiwm-gateway\r\nContent-Length: %zu\r\n\r\n",
              AGENT_ID_HEX, id, p->serve->shared->upstream_authority, RANDOM_UUID, correlation,
              body.len);
-    start_fetch(p, body, REFRESH_CALL_MS, false);
+    start_fetch(p, str_span(head), body, REFRESH_CALL_MS, false);
 }

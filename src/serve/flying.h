@@ -1,10 +1,11 @@
 /* Flights: of all who ask the controller for the same connect at once, one goes.
  *
  *   boarding   under the agent's lock: lead a new flight, or follow the one in the air
- *   departure  the leader asks the controller; a follower waits for its letter
- *   patience   while there is an older grant nobody waits long: it answers, and the flight goes on
- *   landing    what came is learnt: stored with its tags, or what this secret opened is forgotten
- *   arrival    all aboard are answered, the leader here, followers on their own workers */
+ *   departure  the leader looks at the shelf, perhaps, and asks the controller; a follower waits
+ * for its letter patience   while there is an older grant nobody waits long: it answers, and the
+ * flight goes on landing    what came is learnt: stored with its tags, or what this secret opened
+ * is forgotten arrival    all aboard are answered, the leader here, followers on their own workers
+ */
 #pragma once
 
 #include "rules/plan.h"
@@ -19,6 +20,9 @@ struct flying_ticket {
     const struct grant_pass *pass;
     enum flying_reason reason;
     int64_t patience_ms; /* then answer from the older grant; 0: there is none to wait less for */
+    bool looks;          /* at what other replicas have learnt (serve/shelf), before it asks */
+    enum err denied;     /* not ERR_OK: it may look, but must not ask; then this is the refusal */
+    int retry_after_s;   /* of the refusal */
 };
 
 /* Under the agent's lock. `r` NULL: a refresh, for which nobody waits. NULL when the flight is

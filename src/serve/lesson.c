@@ -41,8 +41,9 @@ static struct grant *make_grant(const struct serve *s, const struct grant_pass *
 }
 
 void lesson_take(struct lesson *l, struct serve *s, const struct grant_pass *pass,
-                 const struct fetched *fetched, uint64_t purges_seen) {
-    *l = (struct lesson){.pass = pass, .fetched = fetched, .purges_seen = purges_seen};
+                 const struct fetched *fetched, uint64_t purges_seen, int64_t peers_seen) {
+    *l = (struct lesson){
+        .pass = pass, .fetched = fetched, .purges_seen = purges_seen, .peers_seen = peers_seen};
     l->grant = make_grant(s, pass, fetched, &l->tags);
 }
 
@@ -61,11 +62,11 @@ static void learn_refusal(const struct lesson *l, struct shared *shared, struct 
                           const char *message) {
     const struct fetched *f = l->fetched;
     bool opened = agent->grant && grant_is_of(agent->grant, l->pass);
+    bool is_suspended = f->status == 401 && strcmp(message, "Agent is suspended") == 0;
     if (opened || is_about_agent(f->status, message))
-        agents_purge(shared->agents, agent); /* flights that took off earlier bring nothing now */
-    if (f->status == 401 && strcmp(message, "Agent is suspended") == 0)
-        agents_revoke(shared->agents, agent, REVOKED_SUSPENDED, purge_answered_s(f->date),
-                      clock_mono_ms());
+        purge_forget(shared, agent, !opened); /* flights that took off earlier bring nothing now */
+    if (is_suspended)
+        purge_suspend(shared, agent, purge_answered_s(f->date));
     if (f->status == 401 || f->status == 404)
         refusals_add(shared->refusals, &agent->id, l->pass->proof, f->status, message,
                      clock_mono_ms());
@@ -75,6 +76,7 @@ static void learn_grant(const struct lesson *l, struct shared *shared, struct ag
     agents_set_grant(shared->agents, agent, grant_ref(l->grant));
     agent->tags = l->tags;
     agent->learnt = l->purges_seen;
+    agent->outdated = false;
     agent->owed = false;
 }
 
@@ -90,7 +92,7 @@ bool lesson_learn(const struct lesson *l, struct serve *s, struct agent *agent) 
     /* Let in by the controller itself: whatever it said to heartbeats before is over. */
     if (f->error == ERR_OK && f->status / 100 == 2) {
         verdict_lift(s, agent);
-        agents_readmit(s->shared->agents, agent);
+        purge_readmit(s->shared, agent, l->peers_seen);
     }
     return l->grant != NULL;
 }

@@ -10,11 +10,12 @@ struct lesson {
     struct grant *grant;  /* NULL: none to keep */
     struct tag_set tags;  /* of the grant */
     uint64_t purges_seen; /* the purge sequence when the controller was asked */
+    int64_t peers_seen;   /* the same of all replicas (serve/peers) */
 };
 
 /* Reads the answer and seals what is to be kept. Borrows `pass` and `fetched`. */
 void lesson_take(struct lesson *l, struct serve *s, const struct grant_pass *pass,
-                 const struct fetched *fetched, uint64_t purges_seen);
+                 const struct fetched *fetched, uint64_t purges_seen, int64_t peers_seen);
 void lesson_release(struct lesson *l);
 
 /* Under the agent's lock. Returns whether the grant was stored: what was written since the

@@ -1,6 +1,7 @@
 #include "serve/purge.h"
 
 #include "base/clock.h"
+#include "serve/peers.h"
 #include "serve/request.h"
 #include "serve/verdict.h"
 
@@ -23,7 +24,8 @@ static void add_organizations(const struct request *r, struct tag_set *tags) {
 struct written purge_plan(struct serve *s, struct request *r) {
     struct written w = {.effect = r->route->effect,
                         .agent = r->agent,
-                        .purges_seen = agents_purges(s->shared->agents)};
+                        .purges_seen = agents_purges(s->shared->agents),
+                        .peers_seen = peers_seen(s->shared)};
     if (purge_matters(&w)) {
         request_authenticate(s, r);
         w.verified = r->verified;
@@ -63,6 +65,37 @@ int64_t purge_answered_s(struct span date) {
     return clock_wall_ms() / 1000;
 }
 
+static struct notice notice_about(const struct agent *agent) {
+    return (struct notice){.kind = NOTICE_AGENT, .agent = agent->id, .seen = INT64_MAX};
+}
+
+void purge_forget(struct shared *shared, struct agent *agent, bool only_if_shared) {
+    struct notice n = notice_about(agent);
+    n.forget = true;
+    n.only_if_shared = only_if_shared;
+    agents_purge(shared->agents, agent);
+    peers_tell(shared, &n);
+}
+
+/* Others are told when it is news: a stranger may hear of it as often as he asks. */
+void purge_suspend(struct shared *shared, struct agent *agent, int64_t cutoff_s) {
+    struct notice n = notice_about(agent);
+    n.access = NOTICE_SUSPENDED;
+    n.cutoff_s = cutoff_s;
+    if (agent->revoked.why != REVOKED_SUSPENDED)
+        peers_tell(shared, &n);
+    agents_revoke(shared->agents, agent, REVOKED_SUSPENDED, cutoff_s, clock_mono_ms());
+}
+
+void purge_readmit(struct shared *shared, struct agent *agent, int64_t seen) {
+    struct notice n = notice_about(agent);
+    n.access = NOTICE_READMITTED;
+    n.seen = seen;
+    if (agent->revoked.why != REVOKED_NOT)
+        peers_tell(shared, &n);
+    agents_readmit(shared->agents, agent);
+}
+
 static enum revoked revokes(const struct serve *s, const struct written *w) {
     if (w->effect == EFFECT_AGENT_DELETED)
         return REVOKED_DELETED;
@@ -75,16 +108,33 @@ static enum revoked revokes(const struct serve *s, const struct written *w) {
     return REVOKED_NOT;
 }
 
+static void add_access(struct notice *n, enum revoked revoked, bool readmits, int64_t cutoff_s) {
+    if (revoked == REVOKED_REGENERATED) {
+        n->regenerated_s = cutoff_s;
+    } else if (revoked != REVOKED_NOT) {
+        n->access = revoked == REVOKED_DELETED ? NOTICE_DELETED : NOTICE_SUSPENDED;
+        n->cutoff_s = cutoff_s;
+    } else if (readmits) {
+        n->access = NOTICE_READMITTED;
+    }
+}
+
 static void forget_agent(struct serve *s, const struct written *w, enum ending ending,
                          struct span date) {
     struct agents *agents = s->shared->agents;
     enum revoked revoked = ending == ENDED_WELL ? revokes(s, w) : REVOKED_NOT;
+    bool readmits = ending == ENDED_WELL && w->status == PAYLOAD_NOT_SUSPENDED;
+    int64_t cutoff_s = purge_answered_s(date);
     struct agent *agent = agents_lock(agents, &w->agent, true);
+    struct notice n = notice_about(agent);
+    n.forget = true;
+    add_access(&n, revoked, readmits, cutoff_s);
     agents_purge(agents, agent);
     if (revoked != REVOKED_NOT)
-        agents_revoke(agents, agent, revoked, purge_answered_s(date), clock_mono_ms());
-    else if (ending == ENDED_WELL && w->status == PAYLOAD_NOT_SUSPENDED)
+        agents_revoke(agents, agent, revoked, cutoff_s, clock_mono_ms());
+    else if (readmits)
         agents_readmit(agents, agent);
+    peers_tell(s->shared, &n);
     agents_unlock(agents, agent);
     refusals_forget(s->shared->refusals, &w->agent);
 }
@@ -94,17 +144,21 @@ static void let_in(struct serve *s, const struct written *w) {
     if (!agent)
         return;
     bool still_true = agent->purged <= w->purges_seen;
-    if (still_true)
+    if (still_true) {
         verdict_lift(s, agent);
-    if (still_true)
-        agents_readmit(s->shared->agents, agent);
+        purge_readmit(s->shared, agent, w->peers_seen);
+    }
     agents_unlock(s->shared->agents, agent);
 }
 
 static void make_stale(struct serve *s, const struct written *w) {
+    struct notice n = {.kind = NOTICE_TAGS};
     uint64_t sequence = agents_count_purge(s->shared->agents);
-    for (size_t i = 0; i < w->tags.count; i++)
+    for (size_t i = 0; i < w->tags.count; i++) {
         tags_write(s->shared->tags, w->tags.at[i], sequence);
+        n.slots[n.slot_count++] = w->tags.at[i].slot;
+    }
+    peers_tell(s->shared, &n);
 }
 
 /* A write that nobody we know of asked for has not happened when nobody says that it has: else

@@ -1,12 +1,17 @@
 /* What runs inside Redis: one row each. A script is one step that no other replica can come
- * between. Time is passed in (redis_now_us), never asked for there; keys are passed as KEYS.
- *   symbol, the text's name in scripts.c */
+ * between; keys are passed as KEYS. The texts stand with what they are for: peers_scripts.c,
+ * beat_scripts.c.
+ *   symbol, its text */
 #pragma once
 
 #include "io/redis.h"
 
 #define SCRIPT_ROWS(X)                                                                             \
-    X(PRESENCE, presence)                                                                          \
+    X(LOOK, peers_look)                                                                            \
+    X(KEEP, peers_keep)                                                                            \
+    X(TELL_AGENT, peers_tell_agent)                                                                \
+    X(TELL_ALL, peers_tell_all)                                                                    \
+    X(ATTEND, peers_attend)                                                                        \
     X(BEAT_STORE, beat_store)                                                                      \
     X(BEAT_CLAIM, beat_claim)                                                                      \
     X(BEAT_DONE, beat_done)                                                                        \

@@ -3,6 +3,7 @@
 #include "base/random.h"
 #include "serve/claims.h"
 #include "serve/durable.h"
+#include "serve/shelf.h"
 
 static struct token_verifier *make_verifier(const struct config *config) {
     enum { CACHE_ENTRIES = 16384 };
@@ -16,7 +17,9 @@ static struct token_verifier *make_verifier(const struct config *config) {
 
 /* What is to be done when Redis comes back, or is gone. */
 static void on_redis(void *arg, bool here) {
-    claims_on_redis(arg, here);
+    struct serve *s = arg;
+    claims_on_redis(s, here);
+    shelf_note_redis(s->shelf, here);
 }
 
 void serve_init(struct serve *s, struct shared *shared, size_t worker, struct loop *loop,

@@ -51,6 +51,7 @@ struct shared {
     _Atomic int64_t refresh_arrival_us; /* of the refresh rate (serve/refresh.c) */
     const struct redis_options *redis;  /* NULL: there is none */
     struct beats_shared beats;
+    struct peers *peers; /* NULL: there is no Redis, and no others */
     struct server_limits limits;
     size_t worker_count;
     struct mailbox **mailbox;    /* of each worker */
@@ -62,8 +63,10 @@ struct shared {
 
 struct admission;
 struct desk;
+struct peers;
 struct flush;
 struct refresh;
+struct shelf;
 struct bulk;
 struct durable;
 struct storing_queue;
@@ -82,6 +85,7 @@ struct serve {
     struct flush *flush;
     struct refresh *refresh;
     struct bulk *bulk;
+    struct shelf *shelf;
     /* NULL without Redis */
     struct durable *durable;
     struct storing_queue *storing;

@@ -4,6 +4,7 @@
 #include "base/panic.h"
 #include "rules/payload.h"
 #include "serve/comeback.h"
+#include "serve/purge.h"
 
 #include <stdlib.h>
 
@@ -22,7 +23,7 @@ void verdict_keep(struct serve *s, struct agent *agent, uint64_t token_hash, int
     v->token = status == 401 ? token_hash : 0;
     v->until_ms = clock_mono_ms() + VERDICT_MS;
     memcpy(v->message, message, sizeof v->message);
-    agents_purge(s->shared->agents, agent);
+    purge_forget(s->shared, agent, false);
 }
 
 const struct verdict *verdict_for(struct serve *s, struct agent *agent, struct span token) {

@@ -183,6 +183,7 @@ describe('a Redis that goes and comes', SUITE, () => {
             }
             await isUp(gateway);
         });
+        await eventually('all connections are well', () => changes(gateway).at(-1) === 'well');
         const said = changes(gateway);
         assert.ok(said.length % 2 === 0 && said.every((word, i) => word === (i % 2 ? 'well' : 'closed')),
             said.join());
