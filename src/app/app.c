@@ -33,7 +33,6 @@ enum {
     MAX_AGENTS = 1000000,
     REFUSALS = 16384, /* 3 MB */
     REFUSAL_MS = 30000,
-    BODIES_MAX = 64 << 20, /* bytes in bodies still being received */
     LOG_WAIT_MS = 1000,
 };
 
@@ -74,17 +73,28 @@ static size_t cache_memory(const struct config *config) {
                                                            : quarter);
 }
 
-/* A connection needs a descriptor, and so may its call to the controller. */
-static void raise_descriptors(const struct config *config) {
+/* Returns how many descriptors this process may have. */
+static int64_t raise_descriptors(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return;
+        return INT64_MAX;
     limit.rlim_cur = limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
-    if ((int64_t)limit.rlim_cur < config->listen.max_connections)
-        log_warn("fewer descriptors than listen.max_connections: raise the limit of open files",
-                 F_INT("descriptors", (int64_t)limit.rlim_cur),
-                 F_INT("max_connections", config->listen.max_connections));
+    return limit.rlim_cur > INT64_MAX ? INT64_MAX : (int64_t)limit.rlim_cur;
+}
+
+/* A part of the descriptors is for calls to the controller. Beyond the rest a connection could not
+ * be taken, and no stranger could make room for it (io/server). */
+static int64_t count_connections(const struct config *config) {
+    enum { CALLS_MAX = 2048 };
+    int64_t all = raise_descriptors(), wanted = config->listen.max_connections;
+    int64_t usable = all - (all / 4 < CALLS_MAX ? all / 4 : CALLS_MAX);
+    if (usable >= wanted)
+        return wanted;
+    log_warn("fewer descriptors than listen.max_connections and the calls to the controller need: "
+             "raise the limit of open files",
+             F_INT("descriptors", all), F_INT("max_connections", wanted), F_INT("used", usable));
+    return usable;
 }
 
 /* What is in force, in one line: the first thing to look at when somebody wonders. */
@@ -92,7 +102,7 @@ static void log_policy(const struct app *app) {
     const struct config *c = app->first->setup.config;
     log_info("policy", F_INT("workers", (int64_t)app->shared.worker_count),
              F_TEXT("tls", c->tls.enabled ? "on" : "off"),
-             F_INT("max_connections", c->listen.max_connections),
+             F_INT("max_connections", app->shared.limits.max_connections),
              F_TEXT("jwt_binding", c->jwt.binding == CONFIG_BINDING_ENFORCE ? "enforce" : "report"),
              F_TEXT("connect_cache", c->connect_cache.enabled ? "on" : "off"),
              F_INT("connect_cache_bytes", (int64_t)cache_memory(c)),
@@ -133,11 +143,11 @@ static void make_shared(struct app *app) {
     shared->tags = must_zalloc(sizeof *shared->tags);
     shared->refusals = refusals_new(REFUSALS, REFUSAL_MS);
     shared->limiting = limiting_new(hash_key);
-    shared->limits.max_connections = config->listen.max_connections;
+    shared->limits.max_connections = count_connections(config);
     shared->limits.proxy_protocol = config->listen.proxy_protocol == CONFIG_PROXY_PROTOCOL_V2;
     (void)networks_parse(span_of(config->listen.trusted_proxies), /* judged by the configuration */
                          &shared->limits.trusted_proxies);
-    shared->limits.max_body_buffered = BODIES_MAX;
+    shared->limits.max_body_buffered = (size_t)config->limits.request_memory;
     shared->worker_count = count_workers(config);
     shared->mailbox = must_zalloc(shared->worker_count * sizeof(struct mailbox *));
     atomic_store(&shared->replicas, 1);
@@ -388,7 +398,6 @@ static int serve_until_term(struct app *app, const struct demo *demo) {
                       "single Redis, or one with replicas and sentinels\n");
         return EXIT_CONFIG;
     }
-    raise_descriptors(config);
     begin(app);
     log_policy(app);
     bool up = open_health(app) && make_workers(app) && open_admin(app);

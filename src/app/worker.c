@@ -9,6 +9,7 @@
 #include "serve/fetch.h"
 #include "serve/flush.h"
 #include "serve/refresh.h"
+#include "serve/shedding.h"
 #include "serve/shelf.h"
 #include "serve/storing.h"
 #include "serve/turn.h"
@@ -147,6 +148,7 @@ struct worker *worker_new(const struct worker_setup *setup) {
     w->serve.refresh = refresh_new(&w->serve);
     w->serve.shelf = shelf_new(&w->serve);
     w->serve.bulk = bulk_new(&w->serve);
+    w->serve.shedding = shedding_new(&w->serve);
     w->serve.server = server_new(&w->loop, setup->tls, &shared->limits, &serve_events, &w->serve);
     server_listen(w->serve.server, setup->listen_fd);
     timer_init(&w->look, &w->loop, look, w);
@@ -221,6 +223,7 @@ void worker_free(struct worker *w) {
     refresh_free(w->serve.refresh);
     shelf_free(w->serve.shelf);
     bulk_free(w->serve.bulk);
+    shedding_free(w->serve.shedding);
     serve_release(&w->serve);
     loop_release(&w->loop);
     free(w);

@@ -19,6 +19,15 @@
     X(CONNECTIONS, gauge, "connections", "", "Open client connections.")                           \
     X(CONNECTIONS_ACCEPTED, counter, "connections_accepted_total", "",                             \
       "Client connections accepted.")                                                              \
+    X(CONNECTIONS_EVICTED, counter, "connections_evicted_total", "",                               \
+      "Strangers' connections that made room for newcomers.")                                      \
+    X(IN_FLIGHT, gauge, "requests_in_flight", "", "Requests that wait for somebody.")              \
+    X(SHED_CONNECTS, counter, "shed_total", "what=\"connects\"",                                   \
+      "Requests refused because the gateway is at its own limits.")                                \
+    X(SHED_CALLS, counter, "shed_total", "what=\"calls\"",                                         \
+      "Requests refused because the gateway is at its own limits.")                                \
+    X(SHED_BEATS, counter, "shed_total", "what=\"heartbeats\"",                                    \
+      "Requests refused because the gateway is at its own limits.")                                \
     X(REFUSED_LIMIT, counter, "connections_refused_total", "reason=\"limit\"",                     \
       "Client connections closed before the handshake.")                                           \
     X(REFUSED_DESCRIPTORS, counter, "connections_refused_total", "reason=\"descriptors\"",         \

@@ -50,21 +50,45 @@ static bool is_stalled(struct conn *c, int64_t now_ms) {
 
 /* ---- the end ---- */
 
-void conn_account(struct conn *c, size_t held) {
+void conn_account(struct conn *c) {
+    size_t held = c->in.len + c->body.len + c->pending;
     if (held == c->accounted)
         return;
     atomic_fetch_add(&c->server->limits->body_buffered, (int64_t)held - (int64_t)c->accounted);
     c->accounted = held;
 }
 
+void conn_pend(struct conn *c, size_t body_len) {
+    c->in_flight = true;
+    c->pending = body_len;
+    atomic_fetch_add(&c->server->limits->in_flight, 1);
+    metric_add(METRIC_IN_FLIGHT, 1);
+    list_remove(&c->stranger);
+}
+
+void conn_settle(struct conn *c) {
+    if (!c->in_flight)
+        return;
+    c->in_flight = false;
+    c->pending = 0;
+    atomic_fetch_sub(&c->server->limits->in_flight, 1);
+    metric_add(METRIC_IN_FLIGHT, -1);
+    if (!c->vouched)
+        list_push_back(&c->server->strangers, &c->stranger);
+}
+
 static void conn_free(struct conn *c) {
     struct server *s = c->server;
-    conn_account(c, 0);
+    conn_settle(c);
+    str_release(&c->in);
+    str_release(&c->body);
+    conn_account(c);
+    if (c->vouched)
+        atomic_fetch_sub(&s->limits->vouched, 1);
     proxied_free(c->proxied);
     stream_close(&c->stream);
     timer_stop(&c->timer);
-    str_release(&c->in);
-    str_release(&c->body);
+    list_remove(&c->stranger);
     list_remove(&c->ready);
     list_remove(&c->link);
     s->count--;
@@ -89,7 +113,7 @@ void conn_lost(struct conn *c) {
 void conn_linger(struct conn *c) {
     str_release(&c->in);
     str_release(&c->body);
-    conn_account(c, 0);
+    conn_account(c);
     stream_shutdown(&c->stream);
     stream_resume(&c->stream);
     conn_enter(c, CONN_LINGER, stream_unsent(&c->stream) > 0 ? 0 : LINGER_MS);
@@ -100,6 +124,8 @@ void conn_cut(struct conn *c) {
     struct linger reset = {.l_onoff = 1, .l_linger = 0};
     setsockopt(c->stream.fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     str_release(&c->in);
+    conn_settle(c);
+    conn_account(c);
     c->cut = true;
     c->state = CONN_LINGER;
     int64_t now_ms = clock_mono_ms();
@@ -265,6 +291,7 @@ void conn_new(struct server *s, int fd, const struct address *peer) {
     str_init(&c->in, IN_MAX);
     timer_init(&c->timer, s->loop, on_timer, c);
     list_init(&c->ready);
+    list_push_back(&s->strangers, &c->stranger);
     list_push_back(&s->conns, &c->link);
     s->count++;
     metric_add(METRIC_CONNECTIONS, 1);

@@ -58,6 +58,10 @@ struct conn {
     size_t body_want; /* CONN_BODY: Content-Length, 0 when chunked */
     bool body_chunked;
     size_t accounted; /* bytes of ours in limits->body_buffered */
+    size_t pending;   /* bytes of the body that serve has */
+    bool in_flight;   /* counted in limits->in_flight */
+    bool vouched;
+    struct list stranger; /* in server->strangers, unless vouched or being served */
     struct str in;
     struct str body; /* the chunked body so far */
     struct timer timer;
@@ -81,7 +85,8 @@ struct server {
     bool draining;
     size_t count;
     struct list conns;
-    struct list ready; /* see conn_go_on */
+    struct list strangers; /* who waits longest first */
+    struct list ready;     /* see conn_go_on */
     struct timer turn;
     struct http_request request;    /* of the exchange being handed to serve */
     struct str fields, answer_body; /* of refusals */
@@ -106,8 +111,12 @@ void conn_watch_stall(struct conn *c);
 /* The exchange is over and the connection goes on: what was pipelined gets its turn from the loop,
  * never from inside the answer to another request. */
 void conn_go_on(struct conn *c);
-/* Bytes of a body being received that are held in memory. */
-void conn_account(struct conn *c, size_t held);
+/* Brings the account of what is held of its requests up to date. */
+void conn_account(struct conn *c);
+/* The exchange begins to wait for serve, which has a body of that many bytes. */
+void conn_pend(struct conn *c, size_t body_len);
+/* It does not wait any more. Harmless when it never did. */
+void conn_settle(struct conn *c);
 /* For server->turn. */
 void conn_turns(void *server);
 

@@ -51,3 +51,12 @@ int64_t container_memory(void) {
     int64_t limit = cgroup_memory();
     return limit > 0 && limit < machine ? limit : machine;
 }
+
+/* The second number of statm: resident pages (proc(5)). */
+int64_t container_resident(void) {
+    char line[128], *rest;
+    if (!read_line("/proc/self/statm", line, sizeof line))
+        return 0;
+    (void)strtoll(line, &rest, 10);
+    return strtoll(rest, NULL, 10) * sysconf(_SC_PAGESIZE);
+}

@@ -7,3 +7,5 @@
 int container_processors(void);
 /* Bytes: the smaller of the cgroup's memory limit and the machine's memory. */
 int64_t container_memory(void);
+/* Bytes this process has in memory now; 0 when the kernel does not say. */
+int64_t container_resident(void);

@@ -2,6 +2,8 @@
 
 #include "base/metric.h"
 
+#include <stdatomic.h>
+
 enum { KEEP_ALIVE_S = 75 /* Node's fetch keeps a connection over 60 s heartbeats */ };
 
 static struct conn *conn_of(const struct exchange *x) {
@@ -53,6 +55,8 @@ static void spell_head(struct conn *c, const struct answer *answer, int64_t cont
 /* The next request, or the end. */
 static void exchange_over(struct conn *c) {
     c->x.watcher = NULL;
+    conn_settle(c);
+    conn_account(c);
     if (!c->x.keep_alive || c->server->draining) {
         conn_linger(c);
         return;
@@ -175,6 +179,15 @@ void exchange_pause(struct exchange *x) {
 
 void exchange_resume(struct exchange *x) {
     stream_resume(&conn_of(x)->stream);
+}
+
+void exchange_vouch(struct exchange *x) {
+    struct conn *c = conn_of(x);
+    if (c->vouched)
+        return;
+    c->vouched = true;
+    list_remove(&c->stranger);
+    atomic_fetch_add(&c->server->limits->vouched, 1);
 }
 
 const struct address *exchange_peer(const struct exchange *x) {

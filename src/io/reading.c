@@ -40,6 +40,8 @@ static void dispatch(struct conn *c, const struct http_request *request, struct 
     c->in_request = true;
     s->on->on_request(s->arg, &c->x, request, body);
     c->in_request = false;
+    if (c->state == CONN_BUSY || c->state == CONN_RAW)
+        conn_pend(c, body.len);
 }
 
 /* The head's bytes without the empty line that may precede them. */
@@ -51,7 +53,6 @@ static struct progress request_done(struct conn *c, size_t used) {
     c->scan = (struct http_scan){0};
     c->head_len = 0;
     str_release(&c->body);
-    conn_account(c, 0);
     return (struct progress){.used = used};
 }
 
@@ -86,9 +87,6 @@ static size_t take_chunks(struct conn *c, struct span bytes, bool *done) {
         if (used == 0)
             break;
     }
-    conn_account(c, c->body.len);
-    if (!*done && too_much_buffered(c))
-        reading_refuse(c, ERR_OVERLOADED, NULL);
     return at;
 }
 
@@ -152,9 +150,6 @@ static struct progress continue_whole(struct conn *c, struct span bytes) {
     size_t total = c->head_len + c->body_want;
     if (bytes.len < total) {
         await_body(c);
-        conn_account(c, bytes.len - c->head_len);
-        if (too_much_buffered(c))
-            reading_refuse(c, ERR_OVERLOADED, NULL);
         return (struct progress){.more = true, .keep = bytes.len};
     }
     struct span body = {bytes.ptr + c->head_len, c->body_want};
@@ -208,6 +203,21 @@ static void keep(struct conn *c, struct span rest, bool from_in) {
         str_release(&c->in);
 }
 
+/* There is no room for what this one sends. Has it ended? */
+static bool give_up(struct conn *c) {
+    if (c->state == CONN_HEAD || c->state == CONN_BODY) {
+        reading_refuse(c, ERR_OVERLOADED, NULL);
+        return true;
+    }
+    /* Pipelined behind a request in flight: dropped, and the answer says that nothing follows. */
+    if (c->state == CONN_BUSY) {
+        c->x.keep_alive = false;
+        str_release(&c->in);
+        conn_account(c);
+    }
+    return false;
+}
+
 void reading_advance(struct conn *c, struct span bytes) {
     bool from_in = c->in.len > 0;
     if (from_in)
@@ -222,6 +232,9 @@ void reading_advance(struct conn *c, struct span bytes) {
     if (c->state == CONN_LINGER)
         return; /* `in` is gone, and `rest` with it */
     keep(c, rest, from_in);
+    conn_account(c);
+    if (too_much_buffered(c) && c->in.len + c->body.len > 0 && give_up(c))
+        return;
     if (is_crowded(c) || (c->state == CONN_BUSY && c->in.len > WAITING_MAX))
         stream_pause(&c->stream);
 }

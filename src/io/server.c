@@ -8,10 +8,20 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* Over the limit nothing is spent on the client, a TLS handshake least of all. */
+/* Of this worker's. */
+static bool evict_stranger(struct server *s) {
+    if (list_empty(&s->strangers))
+        return false;
+    metric_add(METRIC_CONNECTIONS_EVICTED, 1);
+    conn_lost(container_of(s->strangers.next, struct conn, stranger));
+    return true;
+}
+
+/* Over the limit nothing is spent on the client, a TLS handshake least of all; unless there is a
+ * stranger who has had his chance. */
 static bool admit(struct server *s) {
     int64_t open = atomic_fetch_add(&s->limits->connections, 1) + 1;
-    if (open <= s->limits->max_connections)
+    if (open <= s->limits->max_connections || evict_stranger(s))
         return true;
     atomic_fetch_sub(&s->limits->connections, 1);
     metric_add(METRIC_REFUSED_LIMIT, 1);
@@ -57,6 +67,7 @@ struct server *server_new(struct loop *loop, SSL_CTX *tls, struct server_limits 
         SSL_CTX_up_ref(tls);
     list_init(&s->conns);
     list_init(&s->ready);
+    list_init(&s->strangers);
     timer_init(&s->turn, loop, conn_turns, s);
     enum { REFUSAL_MAX = 4 * HTTP_HEAD_MAX };
     str_init(&s->fields, REFUSAL_MAX);

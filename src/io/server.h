@@ -48,11 +48,15 @@ struct server_events {
 /* Shared by the servers of all workers; numbers and addresses are set before the first. */
 struct server_limits {
     int64_t max_connections;
-    size_t max_body_buffered; /* bytes in bodies that are still being received, all together */
+    /* Bytes of requests that are still being received, or wait for their answer, all together.
+     * Above, those still coming are refused. */
+    size_t max_body_buffered;
     struct networks trusted_proxies;
     bool proxy_protocol; /* connections begin with a PROXY header; from trusted_proxies, if any */
     _Atomic int64_t connections;
     _Atomic int64_t body_buffered;
+    _Atomic int64_t vouched;   /* connections of those we know */
+    _Atomic int64_t in_flight; /* requests that serve has not answered at once */
 };
 
 struct server *server_new(struct loop *loop, SSL_CTX *tls /* NULL: plain; referenced */,
@@ -114,6 +118,11 @@ void exchange_upgrade(struct exchange *x, struct span fields);
 /* Stops and restarts on_bytes: backpressure for upgraded connections. */
 void exchange_pause(struct exchange *x);
 void exchange_resume(struct exchange *x);
+
+/* Whoever sent this is somebody we know: the connection is no stranger's any more. Where
+ * max_connections are open, a newcomer takes the place of the stranger who waits longest (of those
+ * that are not being served), so that a flood of connections makes room for agents by itself. */
+void exchange_vouch(struct exchange *x);
 
 /* Who has connected, or on whose behalf a PROXY header says it was done. Valid like the exchange.
  */

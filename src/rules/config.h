@@ -140,6 +140,10 @@ struct config {
         int64_t connect_failures_per_ip;
         int64_t api_rate; /* per agent and second */
         int64_t api_burst;
+        int64_t max_in_flight;
+        int64_t request_memory; /* bytes */
+        int64_t memory;         /* bytes; 0: what the container may have */
+        int64_t max_loop_lag_ms;
     } limits;
     struct {
         int64_t delay_ms;

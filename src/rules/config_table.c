@@ -219,6 +219,16 @@ const struct config_row config_rows[] = {
             "calls per agent and second, heartbeats and connects excepted; 0: no limit"),
     INTEGER(limits, api_burst, "100", "1", "100000", RELOAD,
             "how many of them may come at once after a calm"),
+    INTEGER(limits, max_in_flight, "8192", "1", "1000000", RELOAD,
+            "requests that wait for an answer, all clients together"),
+    SIZE(limits, request_memory, "64MiB", "1MiB", "64GiB", RESTART,
+         "requests being received or waiting for an answer, all clients together"),
+    SIZE(limits, memory, "0", "0", "1024GiB", RELOAD,
+         "what the process may use before it gives up connects, then calls, then heartbeats; "
+         "0: what the container may have"),
+    DURATION(
+        limits, max_loop_lag, "1s", "10ms", "1m", RELOAD,
+        "how late the gateway may be before it gives up connects, then calls, then heartbeats"),
 
     DURATION(drain, delay, "0s", "0s", "10m", RELOAD,
              "after SIGTERM keep serving this long while /readyz already says no"),

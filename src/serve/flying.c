@@ -54,6 +54,8 @@ void flying_answer_outcome(struct passenger *p) {
         caller_refuse_until(s, &p->caller, o->error, o->retry_after_s);
         return;
     }
+    if (o->status / 100 == 2)
+        exchange_vouch(p->caller.x);
     char memory[160];
     struct str fields;
     str_init_fixed(&fields, memory, sizeof memory);

@@ -54,6 +54,7 @@ bool replay_answer(struct serve *s, struct caller *c, const struct grant *g,
         struct str fields;
         str_init_fixed(&fields, memory, sizeof memory);
         add_age_fields(&fields, s, g, detail, now_ms);
+        exchange_vouch(c->x);
         caller_answer(s, c, g->status, span_of(g->content_type), str_span(&fields),
                       (struct span){spliced, len});
         metric_add(METRIC_BCRYPTS_AVOIDED, 1);

@@ -6,6 +6,7 @@
 #include "base/panic.h"
 #include "base/random.h"
 #include "serve/limiting.h"
+#include "serve/shedding.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -189,6 +190,8 @@ void request_authenticate(struct serve *s, struct request *r) {
     if (value.ptr && token_from_authorization(value, &r->token))
         r->fault = token_verify(s->verifier, r->token, clock_wall_ms() / 1000, &r->claims, &cached);
     r->verified = r->fault == TOKEN_FINE;
+    if (r->verified && r->x)
+        exchange_vouch(r->x);
     if (cached)
         metric_add(METRIC_TOKENS_CACHED, 1);
 }
@@ -301,48 +304,66 @@ static enum err match(struct serve *s, const struct http_request *http, struct r
     return error;
 }
 
+/* The beginning of every request; `x` NULL: its body is still to come. */
+static enum err begin(struct serve *s, struct exchange *x, const struct http_request *http,
+                      struct request *r) {
+    r->x = x;
+    r->body = r->token = SPAN_NONE;
+    r->authenticated = r->verified = false;
+    r->attempt = (struct attempt){0};
+    return match(s, http, r);
+}
+
+/* Bodies that are worth refusing before they are read. To refuse costs the connection: what comes
+ * together with its head, or nearly, is read, and refused on a connection that goes on. */
+static bool comes_late(const struct http_request *http) {
+    enum { TOGETHER_MAX = 16384 };
+    return http->content_length < 0 || http->content_length > TOGETHER_MAX;
+}
+
+/* May it be served at all? Once per request. Heartbeats and connects have limits of their own. */
+static enum err judge_load(struct serve *s, struct request *r, int *retry_after_s) {
+    enum err error = shedding_judge(s, r, retry_after_s);
+    bool is_call = r->route->counted != ROUTE_HEARTBEAT && r->route->counted != ROUTE_CONNECT;
+    return error == ERR_OK && is_call ? limiting_call(s, r, retry_after_s) : error;
+}
+
 static struct server_verdict on_head(void *arg, const struct http_request *http) {
     struct serve *s = arg;
     struct request r;
-    enum err error = match(s, http, &r);
+    s->refusal_retry_after_s = 0;
+    enum err error = begin(s, NULL, http, &r);
+    if (error == ERR_OK && comes_late(http))
+        error = judge_load(s, &r, &s->refusal_retry_after_s);
     size_t max =
         r.route->agent_call ? ROUTES_AGENT_BODY_MAX : (size_t)s->shared->config->forward.max_body;
     return (struct server_verdict){error, max};
-}
-
-/* Heartbeats and connects know their own. */
-static bool is_within_limits(struct serve *s, struct request *r) {
-    int retry_after_s = 0;
-    if (r->route->counted == ROUTE_HEARTBEAT || r->route->counted == ROUTE_CONNECT)
-        return true;
-    enum err error = limiting_call(s, r, &retry_after_s);
-    if (error != ERR_OK)
-        request_refuse_until(s, r, error, retry_after_s);
-    return error == ERR_OK;
 }
 
 static void on_request(void *arg, struct exchange *x, const struct http_request *http,
                        struct span body) {
     struct serve *s = arg;
     struct request r;
-    (void)match(s, http, &r); /* on_head has refused what cannot be matched */
-    r.x = x;
+    int retry_after_s = 0;
+    (void)begin(s, x, http, &r); /* on_head has refused what cannot be matched */
     r.body = body;
-    r.token = SPAN_NONE;
-    r.authenticated = r.verified = false;
-    r.attempt = (struct attempt){0};
     r.client = client_address(exchange_peer(x), &s->shared->limits.trusted_proxies, &http->fields);
     note_correlation(&r);
     metric_add(METRIC_REQUESTS_CONNECT + (enum metric)r.route->counted, 1);
-    if (is_within_limits(s, &r))
+    enum err error = comes_late(http) ? ERR_OK : judge_load(s, &r, &retry_after_s);
+    if (error == ERR_OK)
         r.route->journey(s, &r);
+    else
+        request_refuse_until(s, &r, error, retry_after_s);
 }
 
 static void on_refusal(void *arg, enum err error, const struct http_request *http,
                        struct str *fields, struct str *body) {
-    (void)arg;
+    struct serve *s = arg;
     const struct err_row *row = err_row(error);
+    int retry_after_s = s->refusal_retry_after_s > 0 ? s->refusal_retry_after_s : row->retryable;
     char id[RANDOM_UUID];
+    s->refusal_retry_after_s = 0;
     random_uuid(id);
     struct answering to = {.correlation_id = {id, sizeof id}};
     if (http)
@@ -350,8 +371,8 @@ static void on_refusal(void *arg, enum err error, const struct http_request *htt
     if (http && headers_correlation_ok(http->fields.known[HTTP_CORRELATION_ID]))
         to.correlation_id = http->fields.known[HTTP_CORRELATION_ID];
     spell_fields(fields, SPAN(JSON_TYPE), to.correlation_id);
-    if (row->retryable)
-        STR_ADD(fields, "Retry-After: 1\r\n");
+    if (retry_after_s > 0)
+        str_addf(fields, "Retry-After: %d\r\n", retry_after_s);
     spell_error(body, row->status, row->message, &to, NULL, row->code);
 }
 

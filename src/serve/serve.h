@@ -72,6 +72,7 @@ struct durable;
 struct storing_queue;
 struct claims;
 struct comeback;
+struct shedding;
 
 struct serve {
     struct shared *shared;
@@ -91,7 +92,9 @@ struct serve {
     struct storing_queue *storing;
     struct claims *claims;
     struct comeback *comeback;
-    struct list turns;             /* that wait for their agent there (serve/turn.c) */
+    struct list turns; /* that wait for their agent there (serve/turn.c) */
+    struct shedding *shedding;
+    int refusal_retry_after_s; /* from on_head to the on_refusal that follows it; 0: the usual */
     struct str fields, body, head; /* builders for what is being answered or asked */
     int64_t reported_foreign_ms;   /* when a foreign token was last logged */
     bool closing;                  /* the loops have stopped: nothing new is begun */

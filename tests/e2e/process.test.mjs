@@ -8,7 +8,8 @@ import path from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { build, eventually, root, sleep, within } from './support/child.mjs';
 import { startGateway, testCertificate } from './support/gateway.mjs';
-import { JWT_SECRET, Stub } from './support/stub.mjs';
+import { agentToken } from './support/jwt.mjs';
+import { JWT_SECRET, Stub, agentId } from './support/stub.mjs';
 import { Upstream, answerBytes } from './support/upstream.mjs';
 import { Closed, Wire, exchange, request } from './support/wire.mjs';
 
@@ -355,7 +356,12 @@ function cpuTicks(pid) {
 test('over listen.max_connections a client is closed before the handshake, and counted', async () => {
     const gateway = await startGateway(stub, { config: { listen: { max_connections: 3 }, workers: 2 } });
     const wires = [];
-    for (let i = 0; i < 3; i++) wires.push(await Wire.open(gateway.target));
+    for (let i = 0; i < 3; i++) {
+        const wire = await Wire.open(gateway.target);
+        wires.push(wire);
+        wire.send(get('/__stub/echo', { Authorization: `Bearer ${agentToken(agentId(i))}` }));
+        assert.equal((await wire.answer()).status, 200, 'somebody we know');
+    }
     for (let i = 0; i < 5; i++) {
         const socket = net.connect(gateway.port, '127.0.0.1');
         let bytes = 0;
