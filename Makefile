@@ -15,10 +15,11 @@ VERSION := $(shell cat VERSION)
 SOURCES := $(wildcard src/base/*.c src/rules/*.c src/io/*.c src/serve/*.c src/app/*.c)
 STUB    := $(wildcard bench/stub/*.c)
 BENCH   := $(wildcard bench/agents/*.c)
+SIM     := $(wildcard bench/sim/*.c)
 UNIT    := $(wildcard tests/unit/*.c)
 TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-LINTED  := src/main.c bench/stub_main.c bench/bench_main.c bench/peers/client.c $(SOURCES) $(STUB) \
-           $(BENCH)
+LINTED  := src/main.c bench/stub_main.c bench/bench_main.c bench/sim_main.c bench/peers/client.c \
+           $(SOURCES) $(STUB) $(BENCH) $(SIM)
 FORMATTED := $(wildcard src/*.[ch] src/*/*.[ch] bench/*.[ch] bench/*/*.[ch] tests/*/*.[ch])
 
 LIBRARIES := libevent libevent_pthreads jansson libjwt yaml-0.1 openssl hiredis
@@ -242,11 +243,15 @@ $(BUILD)/bench-client: $(call object,bench/peers/client.c)
 	$(link)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
+$(BUILD)/aiwm-sim: $(call object,bench/sim_main.c $(SIM)) $(LIB)
+	$(link)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
 $(BUILD)/aiwm-bench: $(call object,bench/bench_main.c $(BENCH)) $(LIB)
 	$(link)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lm
 
-$(BUILD)/unit: $(call object,$(UNIT) $(BENCH)) $(LIB)
+$(BUILD)/unit: $(call object,$(UNIT) $(BENCH) $(SIM)) $(LIB)
 	$(link)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) -lcriterion -lm
 

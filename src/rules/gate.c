@@ -4,7 +4,9 @@ enum {
     SECOND_US = 1000000,
     CUSHION_US = 3 * SECOND_US, /* of work kept waiting: a pace guessed too low leaves no hole */
     RETRY_MAX_S = 60,           /* of calls that get no slot */
+    GAPS = 24,                  /* that the mean of them goes back */
     RAMP_PART = 2,              /* half the places */
+    GRACE_PART = 8,             /* of the wait: what an estimate may be wrong by */
     PACE_PERCENT = 97,          /* of the learnt time between two: a little too fast, see above */
 };
 
@@ -24,6 +26,7 @@ void gate_init(struct gate *g, const struct gate_policy *policy) {
     for (int i = 0; i < GATE_CLASSES; i++) {
         queue_init(&g->lane[i].queue);
         concurrency_init(&g->lane[i].concurrency, policy->places[i], first_guess_us[i]);
+        g->lane[i].gap_us = (double)first_guess_us[i] / (double)policy->places[i];
     }
 }
 
@@ -39,13 +42,13 @@ static int64_t share(const struct gate *g, enum gate_class class) {
     return (places + g->replicas - 1) / g->replicas;
 }
 
-static bool learns(const struct gate *g, enum gate_class class) {
-    return g->policy.adaptive && class != GATE_STREAM && class != GATE_PROBE;
+static bool learns(enum gate_class class) {
+    return class != GATE_STREAM && class != GATE_PROBE;
 }
 
 int64_t gate_limit(const struct gate *g, enum gate_class class, int64_t now_us) {
     int64_t limit = share(g, class);
-    if (learns(g, class))
+    if (g->policy.adaptive && learns(class))
         limit = concurrency_limit(&g->lane[class].concurrency, limit);
     if (class == GATE_CONNECT && breaker_is_ramping(&g->breaker, g->policy.ramp_us, now_us))
         limit = (limit + RAMP_PART - 1) / RAMP_PART;
@@ -76,28 +79,32 @@ static void let_in(struct gate *g, struct gate_ticket *t, int64_t now_us) {
 
 /* ---- asking ---- */
 
-/* The time between two calls of a class that leave, while all places are taken. */
-static int64_t gap_us(const struct gate *g, enum gate_class class, int64_t now_us) {
-    int64_t gap = (int64_t)g->lane[class].concurrency.service_us / gate_limit(g, class, now_us);
+static int64_t gap_us(const struct gate *g, enum gate_class class) {
+    int64_t gap = (int64_t)g->lane[class].gap_us;
     return gap > 0 ? gap : 1;
 }
 
-static bool can_finish(const struct gate *g, const struct gate_wish *wish,
-                       const struct queue_rank *rank, int64_t now_us) {
+/* Those who come when they were told find room even where those who were not fill the queue: as
+ * they come no faster than they can be served, the little that they may wait longer is enough. */
+static int64_t patience_us(const struct gate_wish *wish) {
+    return wish->wait_us + wish->wait_us / GRACE_PART;
+}
+
+static bool can_finish(const struct gate *g, const struct gate_wish *wish, int64_t now_us) {
     const struct gate_lane *lane = &g->lane[wish->class];
     if (wish->wait_us == 0 || lane->queue.count >= g->policy.waiting_max)
         return false;
-    int64_t ahead = queue_ahead(&lane->queue, rank) + 1;
-    return ahead * gap_us(g, wish->class, now_us) + (int64_t)lane->concurrency.service_us <=
-           wish->wait_us;
+    int64_t ahead = queue_ahead(&lane->queue, wish->flow) + 1;
+    int64_t takes_us = ahead * gap_us(g, wish->class) + (int64_t)lane->concurrency.service_us;
+    bool was_told = slots_is_due(g->slots, wish->who, now_us);
+    return takes_us <= (was_told ? patience_us(wish) : wish->wait_us);
 }
 
 static enum gate_answer ask_for_place(struct gate *g, struct gate_ticket *t,
                                       const struct gate_wish *wish, int64_t now_us) {
     struct gate_lane *lane = &g->lane[wish->class];
-    struct queue_rank rank = {wish->flow, slots_is_due(g->slots, wish->who, now_us)};
     bool is_free = lane->queue.count == 0 && has_place(g, wish->class, now_us);
-    if (!is_free && !can_finish(g, wish, &rank, now_us))
+    if (!is_free && !can_finish(g, wish, now_us))
         return GATE_BUSY;
     slots_give_up(g->slots, wish->who);
     if (is_free) {
@@ -105,7 +112,8 @@ static enum gate_answer ask_for_place(struct gate *g, struct gate_ticket *t,
         return GATE_IN;
     }
     t->where = GATE_WAITING;
-    queue_add(&lane->queue, &t->entry, &rank);
+    t->patience_us = patience_us(wish);
+    queue_add(&lane->queue, &t->entry, wish->flow);
     return GATE_WAITS;
 }
 
@@ -131,7 +139,7 @@ static int64_t later(int64_t a, int64_t b) {
 
 static int64_t deal_slot(struct gate *g, const struct gate_wish *wish, uint32_t random,
                          int64_t now_us) {
-    int64_t gap = gap_us(g, GATE_CONNECT, now_us);
+    int64_t gap = gap_us(g, GATE_CONNECT);
     int64_t work_us = g->lane[GATE_CONNECT].queue.count * gap;
     int64_t back_us = now_us + breaker_wait_us(&g->breaker, now_us);
     struct slots_pace pace = {.gap_us = later(gap * PACE_PERCENT / 100, 1),
@@ -146,7 +154,7 @@ int64_t gate_retry_after_s(struct gate *g, const struct gate_wish *wish, uint32_
     const struct queue *queue = &g->lane[wish->class].queue;
     int64_t wait_us = breaker_wait_us(&g->breaker, now_us);
     if (wait_us == 0)
-        wait_us = queue->count * gap_us(g, wish->class, now_us);
+        wait_us = queue->count * gap_us(g, wish->class);
     int64_t s = (wait_us + SECOND_US - 1) / SECOND_US;
     return s < 1 ? 1 : s > RETRY_MAX_S ? RETRY_MAX_S : s;
 }
@@ -160,7 +168,7 @@ void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result resul
     t->judged = true;
     g->heard |= result != GATE_FAILED;
     breaker_note(&g->breaker, &g->policy.breaker, t->probe, result != GATE_FAILED, now_us);
-    if (!learns(g, t->class))
+    if (!learns(t->class))
         return;
     if (result == GATE_FAILED)
         concurrency_failed(&lane->concurrency, share(g, t->class));
@@ -169,11 +177,26 @@ void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result resul
                              lane->inside, now_us);
 }
 
+/* How quickly the controller works off what it is given: seen directly, since what a call takes
+ * says it only together with how many there were all the while. */
+static void measure_gap(struct gate *g, enum gate_class class, int64_t now_us) {
+    struct gate_lane *lane = &g->lane[class];
+    bool is_full = lane->inside >= gate_limit(g, class, now_us);
+    if (is_full && lane->full_out_us > 0) {
+        double gap = (double)(now_us - lane->full_out_us);
+        lane->gaps += lane->gaps < GAPS;
+        lane->gap_us += (gap - lane->gap_us) / (double)(lane->gaps + 1);
+    }
+    lane->full_out_us = is_full ? now_us : 0;
+}
+
 void gate_out(struct gate *g, struct gate_ticket *t, int64_t now_us) {
     if (t->where == GATE_WAITING)
         queue_remove(&g->lane[t->class].queue, &t->entry);
-    if (t->where == GATE_INSIDE)
+    if (t->where == GATE_INSIDE) {
+        measure_gap(g, t->class, now_us);
         g->lane[t->class].inside--;
+    }
     if (t->where == GATE_INSIDE && t->probe != 0 && !t->judged)
         breaker_forgo(&g->breaker, t->probe, now_us);
     t->where = GATE_OUTSIDE;

@@ -42,15 +42,19 @@ struct gate_ticket {
     struct queue_entry entry; /* in the queue while it waits; the owner's when gate_next gave it */
     enum gate_class class;
     enum { GATE_OUTSIDE, GATE_WAITING, GATE_INSIDE } where;
-    bool judged;    /* its result was taken */
-    uint32_t probe; /* not 0: it probes the breaker */
-    int64_t in_us;  /* when it got in */
+    bool judged;         /* its result was taken */
+    uint32_t probe;      /* not 0: it probes the breaker */
+    int64_t in_us;       /* when it got in */
+    int64_t patience_us; /* while it waits: then it leaves, see gate_wish.wait_us */
 };
 
 struct gate_lane {
     int64_t inside;
     struct queue queue;
     struct concurrency concurrency;
+    double gap_us;       /* between two that leave, while all places are taken; of late */
+    int64_t gaps;        /* so many were measured */
+    int64_t full_out_us; /* when the last one left while all were taken; 0: they are not */
 };
 
 struct gate {
@@ -69,9 +73,11 @@ void gate_release(struct gate *g);
 
 struct gate_wish {
     enum gate_class class;
-    int64_t wait_us; /* at most so long, answer included; 0: now or never */
-    uint64_t who;    /* connects: whose slot; 0: nobody's */
-    uint64_t flow;   /* see rules/queue */
+    /* It is refused at once unless it will be answered within this time, 0: unless there is a place
+     * now. That is an estimate: who got in the queue may wait an eighth longer. */
+    int64_t wait_us;
+    uint64_t who;  /* connects: whose slot; 0: nobody's */
+    uint64_t flow; /* see rules/queue */
 };
 
 enum gate_answer { GATE_IN, GATE_WAITS, GATE_BUSY, GATE_DOWN };

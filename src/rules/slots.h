@@ -2,9 +2,9 @@
  *
  * Slots are dealt one after the other at the pace at which the controller works off connects, so
  * that clients who obey arrive as fast as they can be served and no faster. Who comes at its time
- * is recognised by its key and goes before those who were told nothing (rules/queue). Who comes
- * earlier and is refused again hears the same second as before: impatience moves nobody back, nor
- * forward. A slot is kept for SLOTS_GRACE_US after its time.
+ * is recognised by its key, so that it can be let in where others are refused. Who comes earlier
+ * and is refused again hears the same second as before: impatience moves nobody back, nor forward.
+ * A slot is kept for SLOTS_GRACE_US after its time.
  *
  * Beyond `reach_s` nothing is dealt: such clients are told a time in the last fifth of the reach,
  * spread at random, to come and ask again. Memory is bounded; a slot that finds no room in the

@@ -382,7 +382,7 @@ struct passage *admission_call(struct serve *s, const struct call_request *reque
     if (p->answer == GATE_IN)
         begin(p, request);
     else
-        timer_start(&p->timer, p->answer == GATE_WAITS ? terms->wait_ms : 0);
+        timer_start(&p->timer, p->answer == GATE_WAITS ? p->ticket.patience_us / 1000 : 0);
     return p;
 }
 

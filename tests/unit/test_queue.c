@@ -7,9 +7,9 @@ struct waiting {
     int name;
 };
 
-static void add(struct queue *q, struct waiting *w, int name, uint64_t flow, bool told) {
+static void add(struct queue *q, struct waiting *w, int name, uint64_t flow) {
     w->name = name;
-    queue_add(q, &w->entry, &(struct queue_rank){flow, told});
+    queue_add(q, &w->entry, flow);
 }
 
 static int next(struct queue *q) {
@@ -22,7 +22,7 @@ Test(queue, first_come_first_served_within_a_flow) {
     struct waiting w[3];
     queue_init(&q);
     for (int i = 0; i < 3; i++)
-        add(&q, &w[i], i, 7, false);
+        add(&q, &w[i], i, 7);
     for (int i = 0; i < 3; i++)
         cr_assert_eq(next(&q), i);
     cr_assert_eq(next(&q), -1);
@@ -33,26 +33,12 @@ Test(queue, flows_take_turns_however_many_wait_in_each) {
     struct waiting many[5], one;
     queue_init(&q);
     for (int i = 0; i < 5; i++)
-        add(&q, &many[i], i, 1, false);
-    add(&q, &one, 99, 2, false);
-    cr_assert_eq(queue_ahead(&q, &(struct queue_rank){.flow = 1}), 6);
-    cr_assert_eq(queue_ahead(&q, &(struct queue_rank){.flow = 3}), 2);
+        add(&q, &many[i], i, 1);
+    add(&q, &one, 99, 2);
+    cr_assert_eq(queue_ahead(&q, 1), 6);
+    cr_assert_eq(queue_ahead(&q, 3), 2);
     cr_assert_eq(next(&q), 0);
     cr_assert_eq(next(&q), 99);
-    cr_assert_eq(next(&q), 1);
-}
-
-Test(queue, who_was_told_to_come_now_goes_first) {
-    struct queue q;
-    struct waiting stranger, a, b;
-    queue_init(&q);
-    add(&q, &stranger, 1, 1, false);
-    add(&q, &a, 2, 1, true);
-    add(&q, &b, 3, 2, true);
-    cr_assert_eq(queue_ahead(&q, &(struct queue_rank){.flow = 5, .was_told = true}), 2);
-    cr_assert_eq(queue_ahead(&q, &(struct queue_rank){.flow = 1}), 3);
-    cr_assert_eq(next(&q), 2);
-    cr_assert_eq(next(&q), 3);
     cr_assert_eq(next(&q), 1);
 }
 
@@ -61,10 +47,10 @@ Test(queue, one_that_leaves_is_not_served_nor_counted) {
     struct waiting w[3];
     queue_init(&q);
     for (int i = 0; i < 3; i++)
-        add(&q, &w[i], i, 4, false);
+        add(&q, &w[i], i, 4);
     queue_remove(&q, &w[1].entry);
     cr_assert_eq(q.count, 2);
-    cr_assert_eq(queue_ahead(&q, &(struct queue_rank){.flow = 4}), 2);
+    cr_assert_eq(queue_ahead(&q, 4), 2);
     cr_assert_eq(next(&q), 0);
     cr_assert_eq(next(&q), 2);
     cr_assert_eq(q.count, 0);

@@ -1,0 +1,339 @@
+#include "rules/gate.h"
+#include "sim/sim.h"
+
+#include <criterion/criterion.h>
+
+enum { SECOND = 1000000 };
+
+static const struct gate_policy policy = {.breaker = {.failures = 5,
+                                                      .window_us = 10 * SECOND,
+                                                      .calls_min = 20,
+                                                      .percent = 50,
+                                                      .open_us = 5 * SECOND,
+                                                      .open_max_us = 60 * SECOND},
+                                          .places = {8, 32, 128, 4, 1},
+                                          .adaptive = true,
+                                          .ramp_us = 30 * SECOND,
+                                          .waiting_max = 100,
+                                          .retry_reach_s = 300};
+
+static enum gate_answer ask(struct gate *g, struct gate_ticket *t, enum gate_class class,
+                            int64_t now_us) {
+    struct gate_wish wish = {.class = class, .wait_us = 8 * SECOND};
+    return gate_ask(g, t, &wish, now_us);
+}
+
+static void fill(struct gate *g, enum gate_class class, struct gate_ticket *tickets, int count) {
+    for (int i = 0; i < count; i++)
+        cr_assert_eq(ask(g, &tickets[i], class, 0), GATE_IN, "%d", i);
+}
+
+/* Five answers that did not come. */
+static void break_it(struct gate *g, int64_t now_us) {
+    for (int i = 0; i < 5; i++) {
+        struct gate_ticket t;
+        cr_assert_eq(ask(g, &t, GATE_API, now_us), GATE_IN);
+        gate_answered(g, &t, GATE_FAILED, now_us);
+        gate_out(g, &t, now_us);
+    }
+    cr_assert_eq(g->breaker.state, BREAKER_OPEN);
+}
+
+Test(gate, each_class_has_places_of_its_own) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket connect[9], beat[32];
+    fill(&g, GATE_CONNECT, connect, 8);
+    cr_assert_eq(ask(&g, &connect[8], GATE_CONNECT, 0), GATE_WAITS);
+    fill(&g, GATE_HEARTBEAT, beat, 32); /* a storm of connects takes none of these */
+    cr_assert_not(gate_has_room(&g, GATE_HEARTBEAT, 0));
+    gate_release(&g);
+}
+
+Test(gate, places_are_shared_with_the_other_replicas) {
+    struct gate g;
+    gate_init(&g, &policy);
+    g.replicas = 3;
+    cr_assert_eq(gate_limit(&g, GATE_CONNECT, 0), 3);
+    cr_assert_eq(gate_limit(&g, GATE_STREAM, 0), 2);
+    g.replicas = 100;
+    cr_assert_eq(gate_limit(&g, GATE_CONNECT, 0), 1, "never none");
+    gate_release(&g);
+}
+
+Test(gate, who_waits_gets_the_place_of_who_leaves) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket in[8], waits;
+    enum gate_answer answer;
+    fill(&g, GATE_CONNECT, in, 8);
+    cr_assert_eq(ask(&g, &waits, GATE_CONNECT, 0), GATE_WAITS);
+    cr_assert_null(gate_next(&g, GATE_CONNECT, 0, &answer));
+    gate_out(&g, &in[3], 0);
+    cr_assert_eq(gate_next(&g, GATE_CONNECT, 0, &answer), &waits);
+    cr_assert_eq(answer, GATE_IN);
+    cr_assert_null(gate_next(&g, GATE_CONNECT, 0, &answer));
+    gate_release(&g);
+}
+
+Test(gate, nobody_overtakes_those_who_wait) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket in[8], waits, late;
+    fill(&g, GATE_CONNECT, in, 8);
+    cr_assert_eq(ask(&g, &waits, GATE_CONNECT, 0), GATE_WAITS);
+    gate_out(&g, &in[0], 0);
+    cr_assert_eq(ask(&g, &late, GATE_CONNECT, 0), GATE_WAITS);
+    gate_release(&g);
+}
+
+Test(gate, one_that_leaves_while_it_waits_is_forgotten) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket in[8], waits;
+    enum gate_answer answer;
+    fill(&g, GATE_CONNECT, in, 8);
+    cr_assert_eq(ask(&g, &waits, GATE_CONNECT, 0), GATE_WAITS);
+    gate_out(&g, &waits, 0);
+    gate_out(&g, &waits, 0);
+    gate_out(&g, &in[0], 0);
+    cr_assert_null(gate_next(&g, GATE_CONNECT, 0, &answer));
+    cr_assert(gate_has_room(&g, GATE_CONNECT, 0));
+    gate_release(&g);
+}
+
+Test(gate, what_cannot_finish_in_time_is_refused_at_once) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket in[8], waits[101];
+    int64_t now = 0;
+    g.policy.adaptive = false;
+    fill(&g, GATE_CONNECT, in, 8);
+    for (int i = 0; i < 200; i++) { /* eight a second, each takes a second */
+        now += SECOND / 8;
+        gate_answered(&g, &in[i % 8], GATE_FINE, now);
+        gate_out(&g, &in[i % 8], now);
+        cr_assert_eq(ask(&g, &in[i % 8], GATE_CONNECT, now), GATE_IN);
+    }
+    int waiting = 0;
+    while (ask(&g, &waits[waiting], GATE_CONNECT, now) == GATE_WAITS)
+        waiting++;
+    cr_assert_geq(waiting, 55, "seven seconds' worth: %d", waiting);
+    cr_assert_leq(waiting, 57, "%d", waiting);
+    gate_release(&g);
+}
+
+Test(gate, who_will_not_wait_gets_a_place_now_or_none) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket in[8], t;
+    struct gate_wish wish = {.class = GATE_CONNECT};
+    fill(&g, GATE_CONNECT, in, 8);
+    cr_assert_eq(gate_ask(&g, &t, &wish, 0), GATE_BUSY);
+    gate_out(&g, &t, 0);
+    gate_out(&g, &in[0], 0);
+    cr_assert_eq(gate_ask(&g, &t, &wish, 0), GATE_IN);
+    gate_release(&g);
+}
+
+Test(gate, no_more_wait_than_the_maximum) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket beat[32], waits[101];
+    fill(&g, GATE_HEARTBEAT, beat, 32);
+    for (int i = 0; i < 100; i++)
+        cr_assert_eq(ask(&g, &waits[i], GATE_HEARTBEAT, 0), GATE_WAITS);
+    cr_assert_eq(ask(&g, &waits[100], GATE_HEARTBEAT, 0), GATE_BUSY);
+    gate_release(&g);
+}
+
+Test(gate, when_the_breaker_opens_those_who_wait_are_told) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket in[8], waits, t;
+    enum gate_answer answer;
+    fill(&g, GATE_CONNECT, in, 8);
+    cr_assert_eq(ask(&g, &waits, GATE_CONNECT, 0), GATE_WAITS);
+    break_it(&g, SECOND);
+    cr_assert_eq(gate_next(&g, GATE_CONNECT, SECOND, &answer), &waits);
+    cr_assert_eq(answer, GATE_DOWN);
+    cr_assert_eq(ask(&g, &t, GATE_API, 2 * SECOND), GATE_DOWN);
+    struct gate_wish wish = {.class = GATE_API, .wait_us = 8 * SECOND};
+    cr_assert_eq(gate_retry_after_s(&g, &wish, 0, 2 * SECOND), 4, "when a probe may go");
+    gate_release(&g);
+}
+
+Test(gate, an_open_breaker_is_probed_by_one_heartbeat_or_one_look_and_by_nothing_else) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket beat, look, api;
+    break_it(&g, 0);
+    cr_assert_not(gate_has_room(&g, GATE_HEARTBEAT, 4 * SECOND));
+    cr_assert(gate_has_room(&g, GATE_HEARTBEAT, 5 * SECOND));
+    cr_assert_eq(ask(&g, &api, GATE_API, 5 * SECOND), GATE_DOWN);
+    cr_assert_eq(ask(&g, &beat, GATE_HEARTBEAT, 5 * SECOND), GATE_IN);
+    cr_assert_eq(ask(&g, &look, GATE_PROBE, 5 * SECOND), GATE_DOWN);
+    cr_assert_not(gate_has_room(&g, GATE_HEARTBEAT, 5 * SECOND));
+    gate_answered(&g, &beat, GATE_FINE, 6 * SECOND);
+    cr_assert_eq(ask(&g, &api, GATE_API, 6 * SECOND), GATE_IN);
+    gate_release(&g);
+}
+
+Test(gate, a_probe_that_is_dropped_makes_room_for_another) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket beat;
+    break_it(&g, 0);
+    cr_assert_eq(ask(&g, &beat, GATE_HEARTBEAT, 5 * SECOND), GATE_IN);
+    gate_out(&g, &beat, 5 * SECOND);
+    cr_assert(gate_has_room(&g, GATE_HEARTBEAT, 5 * SECOND));
+    gate_release(&g);
+}
+
+Test(gate, connects_have_half_their_places_for_half_a_minute_after_an_outage_and_only_then) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket look;
+    cr_assert_eq(gate_limit(&g, GATE_CONNECT, 0), 8);
+    break_it(&g, 0);
+    cr_assert_eq(ask(&g, &look, GATE_PROBE, 5 * SECOND), GATE_IN);
+    gate_answered(&g, &look, GATE_FINE, 5 * SECOND);
+    cr_assert_eq(gate_limit(&g, GATE_CONNECT, 6 * SECOND), 4);
+    cr_assert_eq(gate_limit(&g, GATE_HEARTBEAT, 6 * SECOND), 32);
+    cr_assert_eq(gate_limit(&g, GATE_CONNECT, 35 * SECOND), 8);
+    gate_release(&g);
+}
+
+Test(gate, answers_to_single_requests_are_no_failures) {
+    struct gate g;
+    gate_init(&g, &policy);
+    for (int i = 0; i < 100; i++) {
+        struct gate_ticket t;
+        cr_assert_eq(ask(&g, &t, GATE_API, i), GATE_IN);
+        gate_answered(&g, &t, GATE_ODD, i);
+        gate_answered(&g, &t, GATE_FAILED, i); /* the first word counts */
+        gate_out(&g, &t, i);
+    }
+    cr_assert_eq(g.breaker.state, BREAKER_CLOSED);
+    gate_release(&g);
+}
+
+Test(gate, a_call_that_turns_out_to_last_moves_to_the_streams_while_they_have_room) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket t[5];
+    fill(&g, GATE_API, t, 5);
+    for (int i = 0; i < 4; i++)
+        cr_assert(gate_move(&g, &t[i], GATE_STREAM));
+    cr_assert_not(gate_move(&g, &t[4], GATE_STREAM));
+    cr_assert_eq(g.lane[GATE_API].inside, 1);
+    cr_assert_eq(g.lane[GATE_STREAM].inside, 4);
+    for (int i = 0; i < 5; i++)
+        gate_out(&g, &t[i], 0);
+    cr_assert_eq(g.lane[GATE_API].inside + g.lane[GATE_STREAM].inside, 0);
+    gate_release(&g);
+}
+
+/* ---- a fleet in virtual time ---- */
+
+static const struct sim_setup storm = {.agents = 2000,
+                                       .within_us = 2 * SECOND,
+                                       .processors = 2,
+                                       .cost_us = 57000,
+                                       .places = 8,
+                                       .until_us = 120LL * SECOND,
+                                       .seed = 1};
+
+/* What two processors need for all of them, without a moment's rest. */
+static int64_t least_us(const struct sim_setup *s) {
+    return s->agents * s->cost_us / s->processors;
+}
+
+Test(gate, a_retry_after_that_is_obeyed_is_a_place) {
+    static struct sim_result r;
+    for (uint32_t seed = 1; seed <= 20; seed++) {
+        struct sim_setup s = storm;
+        s.obeys = true;
+        s.seed = seed;
+        sim_run(&s, &r);
+        cr_assert_eq(r.refused_in_time, 0, "seed %u: %d", seed, r.refused_in_time);
+        cr_assert_eq(r.dropped, 0, "seed %u: %d", seed, r.dropped);
+        cr_assert_eq(r.wasted, 0);
+        cr_assert_eq(r.bcrypts, s.agents);
+        cr_assert_leq(r.most_at_once, 8);
+        cr_assert_leq(r.longest_wait_us, 9500000);
+        cr_assert_geq(r.all_us, 0);
+        cr_assert_leq(r.all_us * 95, least_us(&s) * 100, "seed %u: %lld us", seed,
+                      (long long)r.all_us);
+    }
+}
+
+Test(gate, its_pace_follows_the_size_of_the_controller) {
+    static struct sim_result r;
+    for (int processors = 1; processors <= 8; processors *= 2) {
+        struct sim_setup s = storm;
+        s.obeys = true;
+        s.agents = 1000 * processors;
+        s.processors = processors;
+        sim_run(&s, &r);
+        cr_assert_eq(r.refused_in_time, 0, "%d: %d of %d, all %lld", processors, r.refused_in_time,
+                     r.refusals, (long long)r.all_us);
+        cr_assert_leq(r.all_us * 95, least_us(&s) * 100, "%d processors: %lld us", processors,
+                      (long long)r.all_us);
+    }
+}
+
+Test(gate, a_controller_that_becomes_half_as_quick_is_not_overrun) {
+    static struct sim_result r;
+    struct sim_setup s = storm;
+    s.obeys = true;
+    s.slow_from_us = 20 * SECOND;
+    sim_run(&s, &r);
+    cr_assert_eq(r.wasted, 0);
+    cr_assert_leq(r.most_at_once, 8);
+    cr_assert_geq(r.all_us, 0, "all are connected in the end");
+    /* 702 of them at full speed, the others at half. */
+    cr_assert_leq(r.all_us, 105LL * SECOND);
+}
+
+Test(gate, who_ignores_it_is_bounded_and_nothing_is_wasted) {
+    static struct sim_result direct, ignored;
+    struct sim_setup s = storm;
+    s.until_us = 600LL * SECOND;
+    s.direct = true;
+    sim_run(&s, &direct);
+    s.direct = false;
+    sim_run(&s, &ignored);
+    cr_assert_gt(direct.wasted, 5000, "%d", direct.wasted);
+    cr_assert_eq(ignored.wasted, 0);
+    cr_assert_leq(ignored.most_at_once, 8);
+    for (int second = 20; second <= 600; second += 10)
+        cr_assert_geq(ignored.connected[second - 1], direct.connected[second - 1], "%d s: %d, %d",
+                      second, ignored.connected[second - 1], direct.connected[second - 1]);
+}
+
+Test(gate, during_an_outage_connects_are_told_a_time_after_it) {
+    static struct sim_result r;
+    struct sim_setup s = storm;
+    s.obeys = true;
+    s.agents = 500;
+    s.down_from_us = 1;
+    s.down_until_us = 40 * SECOND;
+    sim_run(&s, &r);
+    cr_assert_eq(r.wasted, 0);
+    cr_assert_leq(r.most_at_once, 8);
+    cr_assert_geq(r.all_us, 40 * SECOND);
+    cr_assert_leq(r.all_us, 120 * SECOND, "%lld", (long long)r.all_us);
+}
+
+Test(gate, the_gradient_finds_the_capacity_without_the_latency) {
+    static struct sim_limit_point gradient[SIM_LIMIT_SECONDS], fixed[SIM_LIMIT_SECONDS];
+    sim_limit(SIM_GRADIENT, gradient);
+    sim_limit(SIM_FIXED, fixed);
+    for (int s = 0; s < SIM_LIMIT_SECONDS; s++) {
+        cr_assert_geq(gradient[s].per_second, 0.95 * fixed[s].per_second, "second %d", s);
+        bool settled = s % 60 >= 5;
+        if (settled)
+            cr_assert_leq(gradient[s].latency_ms * 2.5, fixed[s].latency_ms, "second %d", s);
+    }
+}
