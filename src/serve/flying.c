@@ -242,12 +242,17 @@ static enum attempt_end attempt_end(const struct fetched *f) {
     return verdict_said(f, message) ? ATTEMPT_REFUSED : ATTEMPT_FINE;
 }
 
-static void on_fetched(void *arg, const struct fetched *f) {
+static void on_fetched(void *arg, const struct fetched *fetched) {
     struct passenger *leader = arg;
     struct list followers;
-    limiting_ended(leader->serve, &leader->attempt, attempt_end(f));
+    struct fetched f = *fetched;
+    if (leader->denied != ERR_OK) { /* after it had waited */
+        f.error = leader->denied;
+        f.retry_after_s = leader->retry_after_s;
+    }
+    limiting_ended(leader->serve, &leader->attempt, attempt_end(&f));
     leader->fetch = NULL;
-    leader->outcome = land(leader, f, &followers);
+    leader->outcome = land(leader, &f, &followers);
     flying_tell_followers(&followers, leader->outcome);
     if (leader->caller.x)
         metric_add(leader->outcome->grant ? METRIC_CONNECT_STALE : METRIC_CONNECT_MISS, 1);
@@ -360,10 +365,13 @@ struct passenger *flying_board(struct serve *s, struct agent *agent, const struc
 
 /* ---- departure ---- */
 
-/* It may have waited for its turn: does anybody still want the answer? */
+/* It may have waited for its turn: may it still be asked, and does anybody want the answer? */
 static bool is_wanted(void *arg) {
     struct passenger *leader = arg;
     struct agents *agents = leader->serve->shared->agents;
+    leader->denied = limiting_ask_again(leader->serve, &leader->attempt, &leader->retry_after_s);
+    if (leader->denied != ERR_OK)
+        return false;
     if (leader->caller.x)
         return true;
     struct agent *agent = agents_lock(agents, &leader->pass.id, true);

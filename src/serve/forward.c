@@ -26,6 +26,8 @@ struct forwarding {
     struct passage *passage;
     struct written written;
     struct attempt attempt; /* of a connect */
+    enum err denied;        /* after it had waited */
+    int denied_retry_after_s;
     bool started, upgraded;
     int status; /* 0: no answer yet */
     bool has_date;
@@ -130,11 +132,16 @@ static void fail_answer(struct forwarding *f, enum err error, int retry_after_s)
 /* The controller cannot have seen it. */
 static bool never_sent(enum err error) {
     return error == ERR_UPSTREAM_CONNECT || error == ERR_UPSTREAM_TLS || error == ERR_OVERLOADED ||
-           error == ERR_CONTROLLER_BUSY || error == ERR_CONTROLLER_DOWN;
+           error == ERR_TOO_MANY_FAILURES || error == ERR_CONTROLLER_BUSY ||
+           error == ERR_CONTROLLER_DOWN;
 }
 
 static void on_done(void *arg, enum err error, int retry_after_s) {
     struct forwarding *f = arg;
+    if (f->denied != ERR_OK) {
+        error = f->denied;
+        retry_after_s = f->denied_retry_after_s;
+    }
     bool outcome_unknown = error != ERR_OK && f->status == 0 && !never_sent(error);
     if (outcome_unknown)
         purge_after(f->serve, &f->written, ENDED_UNKNOWN, SPAN_NONE);
@@ -216,14 +223,24 @@ static enum gate_class class_of(const struct request *r) {
     return will_last(r) ? GATE_STREAM : GATE_API;
 }
 
-static struct admission_terms terms_of(struct serve *s, const struct request *r) {
+/* A connect has waited for its turn, and others have failed meanwhile. */
+static bool may_still_ask(void *arg) {
+    struct forwarding *f = arg;
+    f->denied = limiting_ask_again(f->serve, &f->attempt, &f->denied_retry_after_s);
+    return f->denied == ERR_OK;
+}
+
+static struct admission_terms terms_of(struct forwarding *f, const struct request *r) {
+    struct serve *s = f->serve;
     struct agents *agents = s->shared->agents;
     bool names_org = r->verified && r->claims.org[0] != '\0';
     return (struct admission_terms){
         .class = class_of(r),
         .wait_ms = admission_wait_ms(s),
         .who = r->has_agent ? agents_hash(agents, &r->agent) : 0,
-        .flow = names_org ? agents_token_hash(agents, span_of(r->claims.org)) : 0};
+        .flow = names_org ? agents_token_hash(agents, span_of(r->claims.org)) : 0,
+        .is_wanted = may_still_ask,
+        .wanted_arg = f};
 }
 
 static void send_request(struct serve *s, struct request *r) {
@@ -246,7 +263,7 @@ static void send_request(struct serve *s, struct request *r) {
                                 .secret = r->route->counted == ROUTE_CONNECT,
                                 /* A write goes on without its client; a tunnel could not. */
                                 .upgrade = request_upgrades(r) && !purge_matters(&f->written)};
-    struct admission_terms terms = terms_of(s, r);
+    struct admission_terms terms = terms_of(f, r);
     f->passage = admission_call(s, &call, &terms, &passage_events, f);
 }
 

@@ -87,25 +87,35 @@ static enum err refuse(enum err error, enum metric counted, int64_t wait_us, int
     return error;
 }
 
-/* Of a secret we do not know: has its address failed too often, is its agent locked? */
-static enum err try_unknown(struct serve *s, struct attempt *a, int *after_s) {
+/* Has its address failed too often? */
+static enum err judge_site(struct serve *s, const struct attempt *a, int *after_s) {
+    int64_t most = s->shared->config->limits.connect_failures_per_ip;
+    if (most == 0)
+        return ERR_OK;
+    struct limit limit = a_minute(most);
+    int64_t wait_us =
+        limits_wait_us(s->shared->limiting->failures, a->site, &limit, clock_mono_us());
+    return wait_us == 0 ? ERR_OK
+                        : refuse(ERR_TOO_MANY_FAILURES, METRIC_LIMITED_ADDRESS, wait_us, after_s);
+}
+
+/* Is its agent locked? */
+static enum err judge_agent(struct serve *s, struct attempt *a, int *after_s) {
     const struct config *config = s->shared->config;
-    struct limiting *l = s->shared->limiting;
-    int64_t now_us = clock_mono_us();
-    if (config->limits.connect_failures_per_ip > 0) {
-        struct limit limit = a_minute(config->limits.connect_failures_per_ip);
-        int64_t wait_us = limits_wait_us(l->failures, a->site, &limit, now_us);
-        if (wait_us > 0)
-            return refuse(ERR_TOO_MANY_FAILURES, METRIC_LIMITED_ADDRESS, wait_us, after_s);
-    }
-    if (config->limits.connect_failures_per_agent > 0) {
-        struct lockout_policy policy = lockout_policy(config);
-        int64_t wait_us = lockout_try(l->lockout, &policy, a->agent, a->site, now_us);
-        if (wait_us > 0)
-            return refuse(ERR_AGENT_LOCKED, METRIC_LIMITED_LOCKOUT, wait_us, after_s);
-        a->tried = true;
-    }
+    if (config->limits.connect_failures_per_agent == 0)
+        return ERR_OK;
+    struct lockout_policy policy = lockout_policy(config);
+    int64_t wait_us =
+        lockout_try(s->shared->limiting->lockout, &policy, a->agent, a->site, clock_mono_us());
+    if (wait_us > 0)
+        return refuse(ERR_AGENT_LOCKED, METRIC_LIMITED_LOCKOUT, wait_us, after_s);
+    a->tried = true;
     return ERR_OK;
+}
+
+static enum err try_unknown(struct serve *s, struct attempt *a, int *after_s) {
+    enum err error = judge_site(s, a, after_s);
+    return error == ERR_OK ? judge_agent(s, a, after_s) : error;
 }
 
 static enum err take_connect(struct serve *s, struct attempt *a, int *after_s) {
@@ -133,6 +143,10 @@ enum err limiting_ask(struct serve *s, struct request *r, const uint8_t *proof, 
     if (error != ERR_OK)
         limiting_ended(s, &r->attempt, ATTEMPT_UNDONE);
     return error;
+}
+
+enum err limiting_ask_again(struct serve *s, const struct attempt *a, int *after_s) {
+    return a->unknown ? judge_site(s, a, after_s) : ERR_OK;
 }
 
 static void note_failure(struct serve *s, const struct attempt *a) {

@@ -26,6 +26,10 @@ void limiting_free(struct limiting *l);
 enum err limiting_ask(struct serve *s, struct request *r, const uint8_t *proof, bool known,
                       int *retry_after_s);
 
+/* It has waited for its turn, and others have failed meanwhile: may it still go? As limiting_ask. A
+ * burst of wrong secrets would else be asked for as a whole before the first has failed. */
+enum err limiting_ask_again(struct serve *s, const struct attempt *a, int *retry_after_s);
+
 enum attempt_end {
     ATTEMPT_FINE,    /* let in, or refused for other reasons than the secret */
     ATTEMPT_REFUSED, /* by the controller: a wrong secret, or no such agent */

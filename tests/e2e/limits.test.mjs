@@ -142,6 +142,25 @@ describe('wrong secrets from one address', SUITE, () => {
             await assertConnects(gateway, 1, MISS);
         }));
 
+    for (const [what, send] of [
+        ['', (gateway, n) => connect(gateway, n, wrong(n))],
+        [' of forms', (gateway, n) => call(gateway.target, 'POST', path(n), {
+            headers: { 'Content-Type': 'application/x-www-form-urlencoded' }, body: `secret=wrong-${n}`,
+        })],
+    ])
+        test(`a burst${what} is judged again when its turn comes`, () =>
+            using({ stubOptions: { connectCostMs: 5 }, config: { queue: { connect: 4, adaptive: false } } },
+                async (gateway, stub) => {
+                    const burst = Array.from({ length: 100 }, (_, n) => send(gateway, n));
+                    const answers = await Promise.all(burst);
+                    const failed = answers.filter(({ status }) => status === 401).length;
+                    assert.ok(failed >= 20 && failed < 25, `${failed} were judged`);
+                    const limited = answers.filter(({ status }) => status === 429);
+                    assert.equal(failed + limited.length, 100);
+                    assertRefused(limited.at(-1), 'GATEWAY_TOO_MANY_FAILURES');
+                    assert.equal(await bcrypts(stub), failed);
+                }));
+
     test('behind a trusted proxy each client has its own', () =>
         using({ config: { listen: { trusted_proxies: '127.0.0.1' } } }, async (gateway) => {
             const as = (client, n, secret) =>
