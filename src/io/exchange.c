@@ -4,7 +4,8 @@
 
 #include <stdatomic.h>
 
-enum { KEEP_ALIVE_S = 75 /* Node's fetch keeps a connection over 60 s heartbeats */ };
+/* Node's fetch keeps a connection over 60 s heartbeats; see IDLE_MS. */
+#define KEEP_ALIVE "Connection: keep-alive\r\nKeep-Alive: timeout=75\r\n\r\n"
 
 static struct conn *conn_of(const struct exchange *x) {
     return container_of((void *)(uintptr_t)x, struct conn, x);
@@ -44,7 +45,7 @@ static void spell_head(struct conn *c, const struct answer *answer, int64_t cont
         STR_ADD(out, "\r\n");
     }
     if (c->x.keep_alive)
-        str_addf(out, "Connection: keep-alive\r\nKeep-Alive: timeout=%d\r\n\r\n", KEEP_ALIVE_S);
+        STR_ADD(out, KEEP_ALIVE);
     else
         STR_ADD(out, "Connection: close\r\n\r\n");
     count_answer(answer->status);

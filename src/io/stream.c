@@ -108,7 +108,8 @@ static size_t send_now(struct stream *s, struct iovec *vector, int count) {
     struct msghdr message = {.msg_iov = vector, .msg_iovlen = (size_t)count};
     ssize_t n;
     do
-        n = sendmsg(s->fd, &message, MSG_NOSIGNAL);
+        n = count == 1 ? send(s->fd, vector->iov_base, vector->iov_len, MSG_NOSIGNAL)
+                       : sendmsg(s->fd, &message, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
     if (n >= 0) {
         s->sent += (uint64_t)n;
@@ -299,6 +300,11 @@ static bool advance_handshake(struct stream *s) {
     return tell_ready(s);
 }
 
+/* Asking OpenSSL once more would cost as much as a record only to hear that there is none. */
+static bool holds_nothing(const struct stream *s) {
+    return s->feed.len == 0 && !SSL_has_pending(s->ssl);
+}
+
 /* Fills loop.plain from the records at hand. Returns the length; *end_seen when there is no more
  * to come, with *end. */
 static size_t decrypt(struct stream *s, bool *end_seen, enum stream_end *end) {
@@ -307,6 +313,8 @@ static size_t decrypt(struct stream *s, bool *end_seen, enum stream_end *end) {
         int n = SSL_read(s->ssl, s->loop->plain + filled, (int)(LOOP_SCRATCH - filled));
         if (n > 0) {
             filled += (size_t)n;
+            if (holds_nothing(s))
+                break;
             continue;
         }
         int error = SSL_get_error(s->ssl, n);

@@ -80,7 +80,7 @@ static size_t grant_size(const struct grant *g) {
 }
 
 static struct shard *shard_of(struct agents *table, const struct agent *agent) {
-    return &table->shard[shard_index(agents_hash(table, &agent->id))];
+    return &table->shard[shard_index(agent->hash)];
 }
 
 static struct agent **find(struct shard *s, uint64_t hash, const struct agent_id *id) {
@@ -90,7 +90,7 @@ static struct agent **find(struct shard *s, uint64_t hash, const struct agent_id
     return at;
 }
 
-static void grow(struct agents *table, struct shard *s) {
+static void grow(struct shard *s) {
     size_t old_count = s->buckets;
     struct agent **old = s->bucket;
     s->buckets *= 2;
@@ -98,7 +98,7 @@ static void grow(struct agents *table, struct shard *s) {
     for (size_t i = 0; i < old_count; i++) {
         for (struct agent *a = old[i], *next; a; a = next) {
             next = a->next;
-            struct agent **at = &s->bucket[(agents_hash(table, &a->id) / SHARDS) % s->buckets];
+            struct agent **at = &s->bucket[(a->hash / SHARDS) % s->buckets];
             a->next = *at;
             *at = a;
         }
@@ -106,12 +106,12 @@ static void grow(struct agents *table, struct shard *s) {
     free(old);
 }
 
-static struct agent *add(struct agents *table, struct shard *s, uint64_t hash,
-                         const struct agent_id *id) {
+static struct agent *add(struct shard *s, uint64_t hash, const struct agent_id *id) {
     if (s->count >= s->buckets)
-        grow(table, s);
+        grow(s);
     struct agent *a = must_zalloc(sizeof *a);
     a->id = *id;
+    a->hash = hash;
     a->scheduled_ms = -1;
     beat_init(&a->beat);
     list_init(&a->recent);
@@ -137,7 +137,7 @@ struct agent *agents_lock(struct agents *table, const struct agent_id *id, bool 
     pthread_mutex_lock(&s->lock);
     struct agent *a = *find(s, hash, id);
     if (!a && create)
-        a = add(table, s, hash, id);
+        a = add(s, hash, id);
     if (!a) {
         pthread_mutex_unlock(&s->lock);
         return NULL;
@@ -171,7 +171,7 @@ static void set_revocation(struct agents *table, struct agent *agent, struct rev
 static void drop(struct agents *table, struct shard *s, struct agent *a) {
     agents_set_grant(table, a, NULL);
     set_revocation(table, a, (struct revocation){0});
-    struct agent **at = find(s, agents_hash(table, &a->id), &a->id);
+    struct agent **at = find(s, a->hash, &a->id);
     *at = a->next;
     list_remove(&a->recent);
     s->count--;

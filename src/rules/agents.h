@@ -42,6 +42,7 @@ struct revocation {
 
 struct agent {
     struct agent_id id;
+    uint64_t hash;       /* of the id: agents_hash */
     struct agent *next;  /* the table's */
     struct list recent;  /* the shard's: last used first */
     struct list granted; /* the same, of those with a grant */

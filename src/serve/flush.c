@@ -136,7 +136,7 @@ static int64_t due_ms(struct serve *s, const struct agent *agent) {
     if (atomic_load(&s->shared->draining))
         return agent->beat.retry_ms;
     struct beat_policy policy = flush_policy(s->shared->config);
-    return beat_due_ms(&agent->beat, &policy, agents_hash(s->shared->agents, &agent->id));
+    return beat_due_ms(&agent->beat, &policy, agent->hash);
 }
 
 /* In bulk one worker keeps all appointments: what is due there travels together, and the number of

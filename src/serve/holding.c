@@ -15,7 +15,7 @@ static bool pass_on(struct serve *s, struct agent *agent, struct caller *caller,
     /* Whoever is at it makes the next appointment. */
     if (agent->beat.sending || agent->beat.blocked)
         return false;
-    uint64_t phase = agents_hash(s->shared->agents, &agent->id);
+    uint64_t phase = agent->hash;
     bool due = beat_due_ms(&agent->beat, &policy, phase) <= clock_mono_ms();
     bool may_send = !durable_is_here(s); /* else it is put there when it can be */
     if (may_send && place == BEAT_FIRST && caller->x) {
