@@ -123,10 +123,11 @@ static void await_body(struct conn *c) {
     conn_enter(c, CONN_BODY, BODY_MS);
 }
 
-/* The head again: it was parsed from bytes that have moved since. */
+/* The head again: it was parsed from bytes that have moved since, and others have come between. */
 static const struct http_request *reparse(struct conn *c, struct span bytes) {
     struct http_request *request = &c->server->request;
     invariant(http_request_parse(head_of(c, bytes, c->head_len), request) == ERR_OK);
+    c->server->on->on_head_again(c->server->arg, request);
     return request;
 }
 

@@ -34,6 +34,9 @@ struct server_verdict {
 struct server_events {
     /* A head is complete. The request is valid during the call. */
     struct server_verdict (*on_head)(void *arg, const struct http_request *request);
+    /* The same head, in other memory: its body had to be waited for, and other heads may have come
+     * between. Right before its on_request. */
+    void (*on_head_again)(void *arg, const struct http_request *request);
     /* Head and body are complete, both valid until the exchange is answered or the call returns,
      * whichever comes first: copy what you keep. The exchange lives until it is answered
      * (exchange_answer, _finish, _cut) or its client is gone (exchange_watch). */

@@ -48,28 +48,42 @@ static struct span next_segment(struct span *rest) {
     return (struct span){after.ptr, len};
 }
 
+/* "..", "%2e." and their like. A dot takes at most "%2e": longer raw text cannot decode to one. */
+static bool is_dot_segment(struct span raw) {
+    char dots[8];
+    size_t len = 0;
+    if (raw.len == 0 || raw.len > sizeof dots || (raw.ptr[0] != '.' && raw.ptr[0] != '%'))
+        return false;
+    return decode(raw, dots, &len) && is_dots((struct span){dots, len});
+}
+
+/* The segment as it is meant, in `memory` only where that is not as it is spelled. */
+static bool read_segment(struct span raw, char *memory, struct span *out) {
+    *out = raw;
+    if (!memchr(raw.ptr, '%', raw.len))
+        return true;
+    out->ptr = memory;
+    return decode(raw, memory, &out->len);
+}
+
 enum err route_split(struct span path, struct route_path *out) {
     out->count = 0;
     out->plain = path.len > 0 && path.ptr[0] == '/';
     size_t used = 0;
     struct span rest = out->plain ? path : SPAN_NONE;
     while (rest.len > 0) {
-        struct span raw = next_segment(&rest);
-        bool last_empty = raw.len == 0 && rest.len == 0; /* "/", or one trailing slash */
-        /* A dot takes at most "%2e": longer raw text cannot decode to one. */
-        char dots[8];
-        size_t len = 0;
-        if (raw.len <= sizeof dots && decode(raw, dots, &len) && is_dots((struct span){dots, len}))
+        struct span raw = next_segment(&rest), segment;
+        if (is_dot_segment(raw))
             return ERR_BAD_PATH;
-        if (last_empty)
+        if (raw.len == 0 && rest.len == 0) /* "/", or one trailing slash */
             break;
         if (raw.len == 0 || out->count == ROUTE_SEGMENTS_MAX || raw.len > ROUTE_MEMORY - used ||
-            !decode(raw, out->memory + used, &len)) {
+            !read_segment(raw, out->memory + used, &segment)) {
             out->plain = false;
             continue; /* dot segments further on are still refused */
         }
-        out->segment[out->count++] = (struct span){out->memory + used, len};
-        used += len;
+        out->segment[out->count++] = segment;
+        used += segment.len;
     }
     return ERR_OK;
 }

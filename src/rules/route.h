@@ -7,7 +7,8 @@
 
 enum { ROUTE_SEGMENTS_MAX = 8, ROUTE_MEMORY = 512, ROUTE_PARAMS_MAX = 2 };
 
-/* A path taken apart; borrows nothing. */
+/* A path taken apart. Borrows the path, and itself where something was decoded: not to be copied.
+ */
 struct route_path {
     size_t count;                            /* segments; 0 for "/" */
     struct span segment[ROUTE_SEGMENTS_MAX]; /* decoded */

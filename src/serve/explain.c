@@ -41,16 +41,14 @@ bool explain(const struct shared *shared, struct span method, struct span target
     const struct config *config = shared->config;
     const char *query = target.len > 0 ? memchr(target.ptr, '?', target.len) : NULL;
     struct span path = {target.ptr, query ? (size_t)(query - target.ptr) : target.len};
-    struct span params[ROUTE_PARAMS_MAX] = {0};
-    struct route_path parts;
-    struct span stripped = route_strip(path, span_of(config->upstream.strip_prefix));
+    struct match match;
     if (method.len == 0 || path.len == 0 || path.ptr[0] != '/' ||
-        route_split(stripped, &parts) != ERR_OK)
+        routes_match(method, path, span_of(config->upstream.strip_prefix), &match) != ERR_OK)
         return false;
-    const struct route *r = routes_find(method, &parts, params);
+    const struct route *r = match.route;
     STR_ADD(out, "{");
     add(out, "method", method);
-    add(out, "path", stripped);
+    add(out, "path", match.path);
     add(out, "route", span_of(r->pattern ? r->pattern : "(any other)"));
     add(out, "who", span_of(who[r->who]));
     add(out, "journey", span_of(journeys[r->counted]));

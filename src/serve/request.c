@@ -294,24 +294,25 @@ static void note_correlation(struct request *r) {
     r->correlation_id = (struct span){r->correlation_memory, RANDOM_UUID};
 }
 
-static enum err match(struct serve *s, const struct http_request *http, struct request *r) {
-    r->http = http;
-    memset(r->params, 0, sizeof r->params);
-    r->path = route_strip(http->path, span_of(s->shared->config->upstream.strip_prefix));
-    enum err error = route_split(r->path, &r->parts);
-    r->route = routes_find(http->method_text, &r->parts, r->params);
-    r->has_agent = r->route->canonical && agent_id_parse(r->params[0], &r->agent);
-    return error;
+/* Which route it is and what that leaves open: once per request, s->match keeps it. */
+static enum err match(struct serve *s, const struct http_request *http) {
+    struct span prefix = span_of(s->shared->config->upstream.strip_prefix);
+    return routes_match(http->method_text, http->path, prefix, &s->match);
 }
 
-/* The beginning of every request; `x` NULL: its body is still to come. */
-static enum err begin(struct serve *s, struct exchange *x, const struct http_request *http,
-                      struct request *r) {
+/* The beginning of every request, from its match; `x` NULL: its body is still to come. */
+static void begin(const struct serve *s, struct exchange *x, const struct http_request *http,
+                  struct request *r) {
     r->x = x;
+    r->http = http;
+    r->route = s->match.route;
+    memcpy(r->params, s->match.params, sizeof r->params);
+    r->has_agent = s->match.has_agent;
+    r->agent = s->match.agent;
+    r->path = s->match.path;
     r->body = r->token = SPAN_NONE;
     r->authenticated = r->verified = false;
     r->attempt = (struct attempt){0};
-    return match(s, http, r);
 }
 
 /* Bodies that are worth refusing before they are read. To refuse costs the connection: what comes
@@ -328,16 +329,26 @@ static enum err judge_load(struct serve *s, struct request *r, int *retry_after_
     return error == ERR_OK && is_call ? limiting_call(s, r, retry_after_s) : error;
 }
 
+static enum err judge_early(struct serve *s, const struct http_request *http) {
+    struct request r;
+    begin(s, NULL, http, &r);
+    return judge_load(s, &r, &s->refusal_retry_after_s);
+}
+
 static struct server_verdict on_head(void *arg, const struct http_request *http) {
     struct serve *s = arg;
-    struct request r;
     s->refusal_retry_after_s = 0;
-    enum err error = begin(s, NULL, http, &r);
+    enum err error = match(s, http);
     if (error == ERR_OK && comes_late(http))
-        error = judge_load(s, &r, &s->refusal_retry_after_s);
-    size_t max =
-        r.route->agent_call ? ROUTES_AGENT_BODY_MAX : (size_t)s->shared->config->forward.max_body;
+        error = judge_early(s, http);
+    size_t max = s->match.route->agent_call ? ROUTES_AGENT_BODY_MAX
+                                            : (size_t)s->shared->config->forward.max_body;
     return (struct server_verdict){error, max};
+}
+
+/* on_head has refused what cannot be matched. */
+static void on_head_again(void *arg, const struct http_request *http) {
+    (void)match(arg, http);
 }
 
 static void on_request(void *arg, struct exchange *x, const struct http_request *http,
@@ -345,7 +356,7 @@ static void on_request(void *arg, struct exchange *x, const struct http_request 
     struct serve *s = arg;
     struct request r;
     int retry_after_s = 0;
-    (void)begin(s, x, http, &r); /* on_head has refused what cannot be matched */
+    begin(s, x, http, &r);
     r.body = body;
     r.client = client_address(exchange_peer(x), &s->shared->limits.trusted_proxies, &http->fields);
     note_correlation(&r);
@@ -376,7 +387,7 @@ static void on_refusal(void *arg, enum err error, const struct http_request *htt
     spell_error(body, row->status, row->message, &to, NULL, row->code);
 }
 
-const struct server_events serve_events = {on_head, on_request, on_refusal};
+const struct server_events serve_events = {on_head, on_head_again, on_request, on_refusal};
 
 /* ---- to the controller ---- */
 

@@ -22,7 +22,6 @@ struct request {
     const struct http_request *http;
     struct span body;
     const struct route *route;
-    struct route_path parts;              /* what the path was taken apart to */
     struct span params[ROUTE_PARAMS_MAX]; /* the route's parameters, decoded */
     bool has_agent; /* the path is one of an agent's, and names a well-formed id */
     struct agent_id agent;

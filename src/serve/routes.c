@@ -39,10 +39,20 @@ static bool is_method(const char *wanted, struct span method) {
            !span_equal(method, SPAN("OPTIONS"));
 }
 
-const struct route *routes_find(struct span method, const struct route_path *path,
+/* Always finds one: the last row takes everything. */
+static const struct route *find(struct span method, const struct route_path *path,
                                 struct span params[ROUTE_PARAMS_MAX]) {
     const struct route *r = routes;
     while (r->pattern && !(is_method(r->method, method) && route_matches(r->pattern, path, params)))
         r++;
     return r;
+}
+
+enum err routes_match(struct span method, struct span path, struct span prefix, struct match *out) {
+    memset(out->params, 0, sizeof out->params);
+    out->path = route_strip(path, prefix);
+    enum err error = route_split(out->path, &out->parts);
+    out->route = find(method, &out->parts, out->params);
+    out->has_agent = out->route->canonical && agent_id_parse(out->params[0], &out->agent);
+    return error;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/span.h"
+#include "rules/agent_id.h"
 #include "rules/route.h"
 
 struct serve;
@@ -43,6 +44,15 @@ struct route {
     void (*journey)(struct serve *s, struct request *r);
 };
 
-/* Always finds one: the last row takes everything. */
-const struct route *routes_find(struct span method, const struct route_path *path,
-                                struct span params[ROUTE_PARAMS_MAX]);
+/* A request's path with what it leads to. Borrows the path and itself: not to be copied. */
+struct match {
+    const struct route *route;
+    struct span path;                     /* after the prefix was stripped */
+    struct route_path parts;              /* what it was taken apart to */
+    struct span params[ROUTE_PARAMS_MAX]; /* the route's parameters, decoded */
+    bool has_agent; /* the path is one of an agent's, and names a well-formed id */
+    struct agent_id agent;
+};
+
+/* ERR_OK, or what route_split says against the path; there is a route in any case. */
+enum err routes_match(struct span method, struct span path, struct span prefix, struct match *out);

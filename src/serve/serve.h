@@ -18,6 +18,7 @@
 #include "rules/refusals.h"
 #include "rules/tags.h"
 #include "rules/token.h"
+#include "serve/routes.h"
 
 /* Heartbeats in Redis, as all workers see them (serve/durable.h). */
 struct beats_shared {
@@ -95,6 +96,7 @@ struct serve {
     struct list turns; /* that wait for their agent there (serve/turn.c) */
     struct shedding *shedding;
     int refusal_retry_after_s; /* from on_head to the on_refusal that follows it; 0: the usual */
+    struct match match;        /* of the head that was judged last (request.c) */
     struct str fields, body, head; /* builders for what is being answered or asked */
     int64_t reported_foreign_ms;   /* when a foreign token was last logged */
     bool closing;                  /* the loops have stopped: nothing new is begun */
