@@ -248,6 +248,20 @@ bothWays('the same requests pipelined are answered in order', async (gateway) =>
     });
 });
 
+bothWays('a body that comes late goes where its own head said', async (gateway) => {
+    await using(gateway.target, async (early) => using(gateway.target, async (late) => {
+        const head = 'POST /__stub/echo?late=%31 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n';
+        late.send(head);
+        early.send(`POST /agents/${agentId(1)}/heartbeat HTTP/1.1\r\n${H}Content-Length: 2\r\n\r\n{}`);
+        assert.equal((await early.answer()).status, 401);
+        late.send('hello');
+        const answer = await late.answer();
+        assert.equal(answer.status, 200);
+        assert.equal(answer.json.body, 'hello');
+        assert.match(answer.json.target, /^\/__stub\/echo\?late/);
+    }));
+});
+
 bothWays('one byte at a time is as good as all at once', async (gateway) => {
     await using(gateway.target, async (wire) => {
         const several = [legal[0], legal[2], legal[6], legal[13], legal[5]];
