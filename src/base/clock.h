@@ -12,6 +12,11 @@ int64_t clock_mono_us(void);
 /* Since 1970-01-01 UTC; may jump. For tokens' exp and for dates. */
 int64_t clock_wall_ms(void);
 
+/* Between these two the clocks stand still for the calling thread: what one event causes happens at
+ * one time, however often that is asked for. Not nested, and never around anything that waits. */
+void clock_hold(void);
+void clock_release(void);
+
 enum { CLOCK_HTTP_SIZE = 30, CLOCK_ISO_SIZE = 25 };
 
 /* "Mon, 23 Nov 2026 04:23:08 GMT" (RFC 9110 section 5.6.7, IMF-fixdate), terminated. */

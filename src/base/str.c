@@ -136,9 +136,22 @@ static void add_json_ascii(struct str *s, char c) {
     }
 }
 
+/* How much of `s` stands for itself between quotes. */
+static size_t plain_json(struct span s) {
+    size_t n = 0;
+    while (n < s.len && s.ptr[n] >= 0x20 && s.ptr[n] < 0x7f && s.ptr[n] != '"' && s.ptr[n] != '\\')
+        n++;
+    return n;
+}
+
 void str_add_json(struct str *s, struct span text) {
     str_add_char(s, '"');
     for (size_t i = 0; i < text.len;) {
+        size_t plain = plain_json(span_from(text, i));
+        str_add(s, (struct span){text.ptr + i, plain});
+        i += plain;
+        if (i == text.len)
+            break;
         size_t step = utf8_sequence(span_from(text, i));
         if (step == 1)
             add_json_ascii(s, text.ptr[i]);

@@ -1,5 +1,6 @@
 #include "io/stream.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/panic.h"
 
@@ -381,10 +382,7 @@ static void receive(struct stream *s) {
     }
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *arg) {
-    (void)fd;
-    (void)what;
-    struct stream *s = arg;
+static void read_on(struct stream *s) {
     if (s->failed && (s->paused || s->ended)) {
         tell_failed(s);
         return;
@@ -401,6 +399,14 @@ static void on_readable(evutil_socket_t fd, short what, void *arg) {
         return;
     }
     receive(s);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg) {
+    (void)fd;
+    (void)what;
+    clock_hold();
+    read_on(arg);
+    clock_release();
 }
 
 static void on_connected(struct stream *s) {

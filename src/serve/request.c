@@ -42,9 +42,13 @@ static void spell_error(struct str *body, int status, const char *message,
     str_add(&path, to->query);
     clock_iso(now, clock_wall_ms());
     str_clear(body);
-    str_addf(body, "{\"statusCode\":%d,\"message\":", status);
+    STR_ADD(body, "{\"statusCode\":");
+    str_add_int(body, status);
+    STR_ADD(body, ",\"message\":");
     str_add_json(body, span_of(message));
-    str_addf(body, ",\"timestamp\":\"%s\",\"path\":", now);
+    STR_ADD(body, ",\"timestamp\":\"");
+    str_add(body, span_of(now));
+    STR_ADD(body, "\",\"path\":");
     str_add_json(body, str_span(&path));
     STR_ADD(body, ",\"correlationId\":");
     str_add_json(body, to->correlation_id);

@@ -2,6 +2,7 @@
 
 #include <criterion/criterion.h>
 #include <string.h>
+#include <time.h>
 
 Test(clock, spells_dates_for_http) {
     static const struct {
@@ -84,4 +85,21 @@ Test(clock, http_dates_read_back_and_nothing_else_does) {
                                       "Monday, 23-Nov-26 04:23:08 GMT"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         cr_expect_not(clock_parse_http(bad[i], strlen(bad[i]), &read_s), "%s", bad[i]);
+}
+
+Test(clock, stands_still_while_it_is_held) {
+    clock_hold();
+    int64_t mono_us = clock_mono_us(), wall_ms = clock_wall_ms();
+    struct timespec now;
+    do
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    while ((int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000 <= mono_us / 1000 + 1);
+    cr_expect_eq(clock_mono_us(), mono_us);
+    cr_expect_eq(clock_mono_ms(), mono_us / 1000);
+    cr_expect_eq(clock_wall_ms(), wall_ms);
+    clock_release();
+    cr_expect_gt(clock_mono_us(), mono_us);
+    clock_hold();
+    cr_expect_gt(clock_mono_us(), mono_us, "another hold is another time");
+    clock_release();
 }
