@@ -49,8 +49,16 @@ void loop_release(struct loop *loop) {
     str_release(&loop->text);
 }
 
+static _Thread_local const struct loop *running;
+
 void loop_run(struct loop *loop) {
+    running = loop;
     event_base_loop(loop->base, EVLOOP_NO_EXIT_ON_EMPTY);
+    running = NULL;
+}
+
+bool loop_is_ours(const struct loop *loop) {
+    return running == loop;
 }
 
 void loop_stop(struct loop *loop) {

@@ -28,6 +28,8 @@ void loop_release(struct loop *loop);
 /* Runs until loop_stop. */
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
+/* Is it the calling thread that runs it? */
+bool loop_is_ours(const struct loop *loop);
 /* The current HTTP date, spelled once a second. */
 struct span loop_date(struct loop *loop);
 

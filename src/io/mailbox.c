@@ -30,10 +30,16 @@ static void on_wake(evutil_socket_t fd, short what, void *arg) {
         deliver_all(arg);
 }
 
+static void on_turn(void *arg) {
+    deliver_all(arg);
+}
+
 void mailbox_init(struct mailbox *box, struct loop *loop, void *receiver) {
     pthread_mutex_init(&box->lock, NULL);
     list_init(&box->letters);
     box->receiver = receiver;
+    box->loop = loop;
+    timer_init(&box->turn, loop, on_turn, box);
     box->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     invariant(box->wake_fd >= 0);
     event_assign(&box->wake, loop->base, box->wake_fd, EV_READ | EV_PERSIST, on_wake, box);
@@ -44,8 +50,19 @@ void mailbox_release(struct mailbox *box) {
     while (!list_empty(&box->letters)) /* a letter's receiver may post another */
         deliver_all(box);
     event_del(&box->wake);
+    timer_stop(&box->turn);
     close(box->wake_fd);
     pthread_mutex_destroy(&box->lock);
+}
+
+static void wake(struct mailbox *box) {
+    uint64_t one = 1;
+    if (loop_is_ours(box->loop)) {
+        timer_start(&box->turn, 0);
+        return;
+    }
+    ssize_t n = write(box->wake_fd, &one, sizeof one);
+    (void)n; /* only fails when the counter is full, and then the loop is awake already */
 }
 
 void mailbox_post(struct mailbox *box, struct letter *letter) {
@@ -53,9 +70,6 @@ void mailbox_post(struct mailbox *box, struct letter *letter) {
     bool was_empty = list_empty(&box->letters);
     list_push_back(&box->letters, &letter->link);
     pthread_mutex_unlock(&box->lock);
-    if (!was_empty)
-        return;
-    uint64_t one = 1;
-    ssize_t n = write(box->wake_fd, &one, sizeof one);
-    (void)n; /* only fails when the counter is full, and then the loop is awake already */
+    if (was_empty)
+        wake(box);
 }

@@ -1,4 +1,5 @@
-/* How one worker tells another something: a locked queue and an eventfd.
+/* How one worker tells another something: a locked queue and an eventfd; who posts to itself only
+ * needs a turn of its loop.
  * Posting is thread safe; receiving happens in the owner's loop, in the order of posting. */
 #pragma once
 
@@ -16,8 +17,10 @@ struct letter {
 struct mailbox {
     pthread_mutex_t lock;
     struct list letters;
+    struct loop *loop;
     int wake_fd;
     struct event wake;
+    struct timer turn;
     void *receiver;
 };
 
