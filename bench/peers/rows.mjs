@@ -15,7 +15,7 @@ function loads(bench, env, runs, extra = {}) {
 }
 
 const everyone = { gateway: ['gateway', 'data'], haproxy: ['haproxy', 'acknowledge'], nginx: ['nginx', 'acknowledge'] };
-const forwarding = { gateway: ['gateway', 'data'], haproxy: ['haproxy', 'forward'], nginx: ['nginx', 'forward'] };
+const forwarding = { gateway: ['forward', 'data'], haproxy: ['haproxy', 'forward'], nginx: ['nginx', 'forward'] };
 const plain = { gateway: ['plain', 'data'], haproxy: ['haproxy', 'plain'], nginx: ['nginx', 'plain'] };
 const cached = { gateway: ['gateway', 'data'], 'nginx lua': ['nginx', 'shared'], 'nginx disk': ['nginx', 'disk'] };
 const NO_CACHE = 'HAProxy caches no answers to POST';

@@ -41,6 +41,7 @@ struct exchange {
     bool keep_alive; /* the connection goes on afterwards */
     bool http10;
     bool chunked;
+    int64_t left; /* of the body, when its length is known: bytes that were not written yet */
 };
 
 struct conn {

@@ -104,6 +104,18 @@ static size_t frame(const struct exchange *x, struct span bytes, char line[24],
     return 3;
 }
 
+/* A large piece of a body that is known to go on need not leave before the next one. Small ones do:
+ * whoever sends by drops may mean it. */
+static void write_pieces(struct conn *c, const struct span *pieces, size_t count, size_t body_len) {
+    enum { LARGE = 4096 };
+    c->x.left -= (int64_t)body_len;
+    if (c->x.left > 0 && body_len >= LARGE)
+        stream_write_on(&c->stream, pieces, count);
+    else
+        stream_write(&c->stream, pieces, count);
+    conn_watch_stall(c);
+}
+
 void exchange_start(struct exchange *x, const struct answer *answer, int64_t content_length,
                     struct span first) {
     struct conn *c = conn_of(x);
@@ -114,21 +126,21 @@ void exchange_start(struct exchange *x, const struct answer *answer, int64_t con
         x->keep_alive = false;
     spell_head(c, answer, content_length);
     x->head_only = !body_follows;
+    x->left = body_follows ? content_length : 0;
     char line[24];
     struct span pieces[PIECES_MAX] = {{c->server->loop->text.ptr, c->server->loop->text.len}};
     size_t count = 1 + frame(x, first, line, pieces + 1);
-    stream_write(&c->stream, pieces, count);
-    conn_watch_stall(c);
+    write_pieces(c, pieces, count, first.len);
 }
 
 void exchange_write(struct exchange *x, struct span bytes) {
-    struct conn *c = conn_of(x);
     char line[24];
     struct span pieces[PIECES_MAX];
     size_t count = frame(x, bytes, line, pieces);
     if (count > 0)
-        stream_write(&c->stream, pieces, count);
-    conn_watch_stall(c);
+        write_pieces(conn_of(x), pieces, count, bytes.len);
+    else
+        conn_watch_stall(conn_of(x));
 }
 
 void exchange_finish(struct exchange *x) {

@@ -107,10 +107,11 @@ static void keep_unsent(struct stream *s, struct span rest) {
 /* How much of `bytes` the kernel took; 0 also on failure. */
 static size_t send_now(struct stream *s, struct iovec *vector, int count) {
     struct msghdr message = {.msg_iov = vector, .msg_iovlen = (size_t)count};
+    int flags = s->more ? MSG_NOSIGNAL | MSG_MORE : MSG_NOSIGNAL;
     ssize_t n;
     do
-        n = count == 1 ? send(s->fd, vector->iov_base, vector->iov_len, MSG_NOSIGNAL)
-                       : sendmsg(s->fd, &message, MSG_NOSIGNAL);
+        n = count == 1 ? send(s->fd, vector->iov_base, vector->iov_len, flags)
+                       : sendmsg(s->fd, &message, flags);
     while (n < 0 && errno == EINTR);
     if (n >= 0) {
         s->sent += (uint64_t)n;
@@ -207,6 +208,12 @@ void stream_write(struct stream *s, const struct span *pieces, size_t count) {
     else
         encrypt_pieces(s, pieces, count);
     flush_records(s);
+}
+
+void stream_write_on(struct stream *s, const struct span *pieces, size_t count) {
+    s->more = true;
+    stream_write(s, pieces, count);
+    s->more = false;
 }
 
 size_t stream_unsent(const struct stream *s) {

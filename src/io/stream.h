@@ -44,6 +44,7 @@ struct stream {
     int fd;
     bool connecting, handshaking, paused, shut;
     bool resumed; /* what came before or during the pause is to be read first */
+    bool more;    /* inside stream_write_on */
     bool ended;   /* the peer's end was told */
     bool failed;  /* a write met an error; told from the loop */
     bool failed_told;
@@ -75,6 +76,9 @@ void stream_connecting(struct stream *s, struct loop *loop, int fd, SSL_CTX *tls
 /* Writes the pieces as if they were one: as few records as possible, one send. Never fails: an
  * error comes as on_closed. The caller keeps stream_unsent in bounds. */
 void stream_write(struct stream *s, const struct span *pieces, size_t count);
+/* The same when more is known to follow right away: the kernel fills packets first, and sends what
+ * fills none after 200 ms at the latest. */
+void stream_write_on(struct stream *s, const struct span *pieces, size_t count);
 /* Bytes the kernel has not taken yet. */
 size_t stream_unsent(const struct stream *s);
 /* Bytes, since the beginning, that the peer's kernel has acknowledged: asks ours. */
