@@ -118,10 +118,17 @@ static int open_with(struct tickets *t, const unsigned char name[16], const unsi
     return !fine ? FAILED : place == 0 ? FINE : FINE_RENEW;
 }
 
+/* A client of TLS 1.3 uses a ticket once (RFC 8446 appendix C.4): without another one each second
+ * handshake would be a whole one. */
+static int for_version(const SSL *ssl, int opened) {
+    return opened == FINE && SSL_version(ssl) >= TLS1_3_VERSION ? FINE_RENEW : opened;
+}
+
 static int on_ticket(SSL *ssl, unsigned char name[16], unsigned char *iv, EVP_CIPHER_CTX *cipher,
                      EVP_MAC_CTX *mac, int making) {
     struct tickets *t = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), slot());
-    return making ? make(t, name, iv, cipher, mac) : open_with(t, name, iv, cipher, mac);
+    return making ? make(t, name, iv, cipher, mac)
+                  : for_version(ssl, open_with(t, name, iv, cipher, mac));
 }
 
 void tickets_use(struct tickets *t, SSL_CTX *ctx) {
