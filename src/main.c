@@ -3,6 +3,7 @@
 #include "app/ctl.h"
 #include "app/options.h"
 #include "io/files.h"
+#include "io/record_memory.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 int main(int argc, char **argv) {
     struct options options;
     files_fill_standard();
+    record_memory_use();
     if (argc > 1 && strcmp(argv[1], "ctl") == 0)
         return ctl_run(argc - 1, argv + 1);
     if (options_parse(argc, argv, &options) != OPTIONS_FINE) {

@@ -47,10 +47,15 @@ void str_grow(struct str *s, size_t written) {
     s->len += written;
 }
 
+/* The usual case, without a look at the rest. */
+static bool has_room(const struct str *s, size_t more) {
+    return !s->overflow && more <= s->cap - s->len;
+}
+
 void str_add(struct str *s, struct span bytes) {
     if (bytes.len == 0)
         return;
-    char *to = str_reserve(s, bytes.len);
+    char *to = has_room(s, bytes.len) ? s->ptr + s->len : str_reserve(s, bytes.len);
     if (!to)
         return;
     memcpy(to, bytes.ptr, bytes.len);

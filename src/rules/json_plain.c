@@ -20,6 +20,8 @@ static bool take(struct cursor *c, char wanted) {
 }
 
 static void skip_space(struct cursor *c) {
+    if (c->at<c->end && * c->at> ' ') /* as a rule there is none */
+        return;
     for (int b = peek(c); b == ' ' || b == '\n' || b == '\r' || b == '\t'; b = peek(c))
         c->at++;
 }
