@@ -135,6 +135,12 @@ bench-peers: deps-bench
 	@+$(AGAIN) all $(BUILD)/bench-client
 	@BUILD=$(abspath $(BUILD)) node bench/peers/peers.mjs
 
+##   make bench-growth    how a heartbeat's cost grows with agents, connections, its body
+.PHONY: bench-growth
+bench-growth: deps-bench
+	@+$(AGAIN) all
+	@BUILD=$(abspath $(BUILD)) node bench/peers/growth.mjs
+
 ##   make bench-check     instructions per request on five hot paths, against those stored;
 ##                        WRITE=1 stores them
 .PHONY: bench-check
