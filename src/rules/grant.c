@@ -36,7 +36,7 @@ static void pass_hmac(const struct grant_key *key, struct span label, const stru
     char text[AGENT_ID_HEX + 1] = {0}; /* the 0 between id and secret is its last byte */
     agent_id_text(id, text);
     struct span parts[] = {label, {text, sizeof text}, secret};
-    seal_hmac((struct span){(const char *)key->bytes, sizeof key->bytes}, parts, 3, out);
+    seal_hmac_again(key->bytes, parts, 3, out);
 }
 
 static void make_proof_and_seal(const struct grant_key *key, const struct agent_id *id,
@@ -215,18 +215,17 @@ void grant_unref(struct grant *g) {
 
 /* ---- time ---- */
 
-size_t grant_splice_expiry(const struct grant *g, const char *body, int64_t now_s, char *out) {
-    size_t behind = g->expires_in_at + g->expires_in_len;
-    struct str s;
-    str_init_fixed(&s, out, g->body_len + 20);
-    if (g->expires_in_len == 0) {
-        str_add(&s, (struct span){body, g->body_len});
-        return s.len;
-    }
-    str_add(&s, (struct span){body, g->expires_in_at});
-    str_add_int(&s, g->expires_s > now_s ? g->expires_s - now_s : 0);
-    str_add(&s, (struct span){body + behind, g->body_len - behind});
-    return s.len;
+struct span grant_splice_expiry(const struct grant *g, char *body, int64_t now_s) {
+    char memory[GRANT_HEADROOM];
+    struct str digits;
+    if (g->expires_in_len == 0)
+        return (struct span){body, g->body_len};
+    str_init_fixed(&digits, memory, sizeof memory);
+    str_add_int(&digits, g->expires_s > now_s ? g->expires_s - now_s : 0);
+    char *start = body + g->expires_in_len - digits.len;
+    memmove(start, body, g->expires_in_at);
+    memcpy(start + g->expires_in_at, digits.ptr, digits.len);
+    return (struct span){start, g->body_len + digits.len - g->expires_in_len};
 }
 
 enum grant_age grant_age(const struct grant *g, const struct grant_policy *policy, int64_t now_ms) {

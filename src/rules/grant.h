@@ -81,9 +81,10 @@ struct grant *grant_unpack(struct span packed);
 /* Decrypts into `out` (at least g->body_len bytes). False: wrong secret or tampered with. */
 bool grant_open(const struct grant *g, const struct grant_pass *pass, char *out);
 
-/* Writes the opened body with expiresIn corrected to what is left; returns the new length.
- * `out` has room for g->body_len + 20 bytes; `body` is what grant_open gave. */
-size_t grant_splice_expiry(const struct grant *g, const char *body, int64_t now_s, char *out);
+/* The opened body with expiresIn corrected to what is left, in place: only what stands before the
+ * digits moves. `body` is what grant_open gave, with GRANT_HEADROOM writable bytes before it. */
+enum { GRANT_HEADROOM = 20 };
+struct span grant_splice_expiry(const struct grant *g, char *body, int64_t now_s);
 
 enum grant_age {
     GRANT_FRESH, /* younger than fresh_for: answer from cache */

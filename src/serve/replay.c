@@ -43,23 +43,21 @@ static void add_age_fields(struct str *fields, const struct serve *s, const stru
 
 bool replay_answer(struct serve *s, struct caller *c, const struct grant *g,
                    const struct grant_pass *pass, const char *detail) {
-    enum { DIGITS = 20, FIELDS_MAX = 256 };
+    enum { FIELDS_MAX = 256 };
     int64_t now_ms = clock_wall_ms();
-    char *opened = must_alloc(2 * g->body_len + DIGITS);
-    char *spliced = opened + g->body_len;
-    bool fine = grant_open(g, pass, opened);
+    char *opened = must_alloc(GRANT_HEADROOM + g->body_len);
+    bool fine = grant_open(g, pass, opened + GRANT_HEADROOM);
     if (fine) {
-        size_t len = grant_splice_expiry(g, opened, now_ms / 1000, spliced);
+        struct span body = grant_splice_expiry(g, opened + GRANT_HEADROOM, now_ms / 1000);
         char memory[FIELDS_MAX];
         struct str fields;
         str_init_fixed(&fields, memory, sizeof memory);
         add_age_fields(&fields, s, g, detail, now_ms);
         exchange_vouch(c->x);
-        caller_answer(s, c, g->status, span_of(g->content_type), str_span(&fields),
-                      (struct span){spliced, len});
+        caller_answer(s, c, g->status, span_of(g->content_type), str_span(&fields), body);
         metric_add(METRIC_BCRYPTS_AVOIDED, 1);
     }
-    secret_cleanse(opened, 2 * g->body_len + DIGITS);
+    secret_cleanse(opened, GRANT_HEADROOM + g->body_len);
     free(opened);
     return fine;
 }
