@@ -483,19 +483,14 @@ static int print_config(char *const *environment, const char *config_file) {
     return EXIT_SUCCESS;
 }
 
-/* Asks the process that runs with this configuration; for images, which have no other tool. */
-static int check_health(char *const *environment, const char *config_file) {
-    struct app app;
+/* For images, which have no other tool. The configuration is not read: whether it could be read now
+ * says nothing of the one that runs. */
+static int check_health(const char *where) {
     enum { TIMEOUT_MS = 2000 };
-    if (!prepare(&app, config_file, environment))
-        return EXIT_CONFIG;
     const char *why = "it is not ready";
-    const struct config *config = app.first->setup.config;
-    int status =
-        ask_status(config->health.address, (int)config->health.port, "/readyz", TIMEOUT_MS, &why);
+    int status = ask_status(where, "/readyz", TIMEOUT_MS, &why);
     if (status != 200)
-        (void)fprintf(stderr, "health.port %d: %s\n", (int)config->health.port, why);
-    dismiss(&app);
+        (void)fprintf(stderr, "aiwm-gateway: health port %s: %s\n", where, why);
     return status == 200 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
@@ -526,7 +521,7 @@ int app_run(const struct options *options, char *const *environment) {
     case OPTIONS_PRINT_CONFIG:
         return print_config(environment, options->config_file);
     case OPTIONS_HEALTH_CHECK:
-        return check_health(environment, options->config_file);
+        return check_health(options->health_at);
     case OPTIONS_DEMO:
         return run_demo(environment, options->config_file);
     default:

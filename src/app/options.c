@@ -11,7 +11,7 @@ static const struct option long_options[] = {
     {"config", required_argument, NULL, CONFIG_FILE},
     {"check-config", no_argument, NULL, ACTION + OPTIONS_CHECK_CONFIG},
     {"print-config", no_argument, NULL, ACTION + OPTIONS_PRINT_CONFIG},
-    {"health-check", no_argument, NULL, ACTION + OPTIONS_HEALTH_CHECK},
+    {"health-check", optional_argument, NULL, ACTION + OPTIONS_HEALTH_CHECK},
     {"help-config", optional_argument, NULL, ACTION + OPTIONS_HELP_CONFIG},
     {"demo", no_argument, NULL, ACTION + OPTIONS_DEMO},
     {"version", no_argument, NULL, ACTION + OPTIONS_VERSION},
@@ -50,11 +50,18 @@ static enum options_verdict take_help_config(struct options *o, const char *form
     return refuse(o, "--help-config comes as markdown or schema, not as ", format);
 }
 
+static enum options_verdict take_health_check(struct options *o, const char *where) {
+    o->health_at = where ? where : OPTIONS_HEALTH_AT;
+    return take_action(o, OPTIONS_HEALTH_CHECK);
+}
+
 static enum options_verdict take(struct options *o, int option, const char *argument) {
     if (option == CONFIG_FILE)
         return take_file(o, optarg);
     if (option == ACTION + OPTIONS_HELP_CONFIG)
         return take_help_config(o, optarg);
+    if (option == ACTION + OPTIONS_HEALTH_CHECK)
+        return take_health_check(o, optarg);
     if (option == ':')
         return refuse(o, "this option needs a value: ", argument);
     if (option == '?')
@@ -64,7 +71,7 @@ static enum options_verdict take(struct options *o, int option, const char *argu
 
 static bool reads_config(enum options_action action) {
     return action == OPTIONS_RUN || action == OPTIONS_CHECK_CONFIG ||
-           action == OPTIONS_PRINT_CONFIG || action == OPTIONS_HEALTH_CHECK;
+           action == OPTIONS_PRINT_CONFIG;
 }
 
 enum options_verdict options_parse(int argc, char **argv, struct options *out) {
@@ -82,10 +89,7 @@ enum options_verdict options_parse(int argc, char **argv, struct options *out) {
     if (optind < argc)
         return refuse(out, "unexpected argument ", argv[optind]);
     if (out->config_file && !reads_config(out->action))
-        return refuse(
-            out,
-            "--config only goes with running, --check-config, --print-config or --health-check",
-            "");
+        return refuse(out, "--config only goes with running, --check-config or --print-config", "");
     return OPTIONS_FINE;
 }
 
@@ -105,7 +109,8 @@ void options_print_help(FILE *to) {
         "  aiwm-gateway --config FILE                 run\n"
         "  aiwm-gateway --config FILE --check-config  say everything that is wrong with it\n"
         "  aiwm-gateway --config FILE --print-config  the effective configuration as YAML\n"
-        "  aiwm-gateway --config FILE --health-check  ask the one that runs whether it is ready\n"
+        "  aiwm-gateway --health-check                ask the one that runs whether it is ready\n"
+        "               --health-check=[ADDRESS:]PORT   where health.port is not 9902\n"
         "  aiwm-gateway --help-config                 every key: meaning, range, default\n"
         "               --help-config=markdown|schema   the same as docs, as a JSON schema\n"
         "  aiwm-gateway ctl COMMAND                   ask and tell a running one; ctl --help\n"

@@ -21,12 +21,16 @@ enum options_verdict {
     OPTIONS_BAD, /* say `complaint` with options_print_usage and exit with EXIT_USAGE */
 };
 
+/* Where --health-check asks unless told: the default of health.port. */
+#define OPTIONS_HEALTH_AT "9902"
+
 /* What the process ends with: sysexits(3), so that supervisors can tell them apart. */
 enum { EXIT_USAGE = 64, EXIT_CONFIG = 78 };
 
 struct options {
     enum options_action action;
     const char *config_file; /* borrows argv; NULL: the environment alone */
+    const char *health_at;   /* OPTIONS_HEALTH_CHECK: where to ask, see io/ask.h; borrows argv */
     char complaint[160];     /* terminated; "" when fine */
 };
 

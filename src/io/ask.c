@@ -12,25 +12,16 @@
 
 enum { STATUS_LINE = 12 }; /* bytes of "HTTP/1.1 200" */
 
-static void any_means_here(struct sockaddr_storage *address) {
-    struct sockaddr_in *v4 = (struct sockaddr_in *)address;
-    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)address;
-    if (address->ss_family == AF_INET && v4->sin_addr.s_addr == htonl(INADDR_ANY))
-        v4->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    else if (address->ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&v6->sin6_addr))
-        v6->sin6_addr = in6addr_loopback;
-}
-
-static bool parse(const char *address, int port, struct sockaddr_storage *out, int *len) {
+static bool parse(const char *where, struct sockaddr_storage *out, int *len) {
+    char text[80];
+    bool port_alone = where[strspn(where, "0123456789")] == '\0';
+    int size = snprintf(text, sizeof text, "%s%s", port_alone ? "127.0.0.1:" : "", where);
     *len = sizeof *out;
-    if (evutil_parse_sockaddr_port(address, (struct sockaddr *)out, len) < 0)
+    if (size >= (int)sizeof text ||
+        evutil_parse_sockaddr_port(text, (struct sockaddr *)out, len) < 0)
         return false;
-    if (out->ss_family == AF_INET)
-        ((struct sockaddr_in *)out)->sin_port = htons((uint16_t)port);
-    else
-        ((struct sockaddr_in6 *)out)->sin6_port = htons((uint16_t)port);
-    any_means_here(out);
-    return true;
+    return out->ss_family == AF_INET6 ? ((struct sockaddr_in6 *)out)->sin6_port != 0
+                                      : ((struct sockaddr_in *)out)->sin_port != 0;
 }
 
 /* A blocking socket whose every step has a deadline: Linux bounds connect by SO_SNDTIMEO, too. */
@@ -57,12 +48,11 @@ static int converse(int fd, const struct sockaddr_storage *to, int to_len, const
     return sscanf(answer, "HTTP/1.1 %3d", &status) == 1 ? status : 0;
 }
 
-int ask_status(const char *address, int port, const char *path, int64_t timeout_ms,
-               const char **why) {
+int ask_status(const char *where, const char *path, int64_t timeout_ms, const char **why) {
     struct sockaddr_storage to;
     int to_len;
-    if (!parse(address, port, &to, &to_len)) {
-        *why = "this is no IP address";
+    if (!parse(where, &to, &to_len)) {
+        *why = "this is no address and port";
         return 0;
     }
     int fd = open_socket(to.ss_family, timeout_ms);

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-/* GET `path` at an IP address; "any" (0.0.0.0, ::) means this machine. Gives the answer's status,
- * or 0 with a static text in *why. Each step waits at most `timeout_ms`. */
-int ask_status(const char *address, int port, const char *path, int64_t timeout_ms,
-               const char **why);
+/* GET `path` at `where`: an IP address and a port ("127.0.0.1:9902", "[::1]:9902"), or a port of
+ * this machine alone ("9902"). Gives the answer's status, or 0 with a static text in *why. Each
+ * step waits at most `timeout_ms`. */
+int ask_status(const char *where, const char *path, int64_t timeout_ms, const char **why);

@@ -57,34 +57,32 @@ test('a service manager that does not listen is a warning and no more', { skip: 
     }
 });
 
-/** --health-check of a process with these variables beside its configuration. */
-const healthCheck = (gateway, env) => spawnSync(path.join(build, 'aiwm-gateway'),
-    ['--config', gateway.configFile, '--health-check'],
-    { env: { ...process.env, ...env }, encoding: 'utf8', timeout: 10000 });
+const healthCheck = (where) => spawnSync(path.join(build, 'aiwm-gateway'),
+    [`--health-check=${where}`], { encoding: 'utf8', timeout: 10000 });
 
 test('--health-check says whether the one that runs is ready', { skip: direct }, async () => {
     const gateway = await startGateway(stub, { config: { drain: { delay: '1m' } } });
-    const port = { AIWM_GATEWAY_HEALTH_PORT: String(gateway.healthPort) };
+    const port = gateway.healthPort;
     try {
-        const ready = healthCheck(gateway, port);
+        const ready = healthCheck(port);
         assert.deepEqual([ready.status, ready.stdout, ready.stderr], [0, '', '']);
-        for (const address of ['0.0.0.0', '127.0.0.1'])
-            assert.equal(healthCheck(gateway, { ...port, AIWM_GATEWAY_HEALTH_ADDRESS: address }).status, 0);
+        assert.equal(healthCheck(`127.0.0.1:${port}`).status, 0);
 
         gateway.child.signal('SIGTERM'); // it serves on for drain.delay, but is not ready
         await eventually('draining', async () => (await gateway.health('/readyz')).status === 503);
-        const draining = healthCheck(gateway, port);
+        const draining = healthCheck(port);
         assert.equal(draining.status, 1);
         assert.match(draining.stderr, /it is not ready/);
     } finally {
         await gateway.child.kill();
-        await gateway.stop({ code: null }).catch(() => {});
+        await gateway.stop({ code: null });
     }
-    const gone = spawnSync(path.join(build, 'aiwm-gateway'), ['--health-check'], {
-        env: { ...process.env, ...port, AIWM_GATEWAY_UPSTREAM_URL: stub.url,
-            AIWM_GATEWAY_TLS_ENABLED: 'false', AIWM_GATEWAY_JWT_SECRET: 'x'.repeat(40) },
-        encoding: 'utf8', timeout: 10000,
-    });
+    const gone = healthCheck(port);
     assert.equal(gone.status, 1);
     assert.match(gone.stderr, /nobody listens there/);
+    for (const wrong of ['', '0', 'localhost:80', '::1', '127.0.0.1', '70000', '1'.repeat(90)]) {
+        const refused = healthCheck(wrong);
+        assert.equal(refused.status, 1, wrong);
+        assert.match(refused.stderr, /no address and port/, wrong);
+    }
 });

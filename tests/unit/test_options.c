@@ -1,5 +1,7 @@
 #include "app/options.h"
 
+#include "rules/config.h"
+
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +37,7 @@ Test(options, understands_what_the_help_shows) {
         {{"--check-config", "--config", "f.yaml"}, OPTIONS_CHECK_CONFIG, "f.yaml", NULL},
         {{"--check-config"}, OPTIONS_CHECK_CONFIG, NULL, NULL},
         {{"--print-config", "--config=f.yaml"}, OPTIONS_PRINT_CONFIG, "f.yaml", NULL},
-        {{"--health-check", "--config=f.yaml"}, OPTIONS_HEALTH_CHECK, "f.yaml", NULL},
+        {{"--health-check=[::1]:1"}, OPTIONS_HEALTH_CHECK, NULL, NULL},
         {{"--health-check"}, OPTIONS_HEALTH_CHECK, NULL, NULL},
         {{"--help-config"}, OPTIONS_HELP_CONFIG, NULL, NULL},
         {{"--help-config=markdown"}, OPTIONS_HELP_CONFIG_MARKDOWN, NULL, NULL},
@@ -72,6 +74,7 @@ Test(options, says_what_it_does_not_understand) {
         {{"--", "--help"}, 0, NULL, "unexpected argument --help"},
         {{"--check-config", "--print-config"}, 0, NULL, "more than one thing to do"},
         {{"--config", "a", "--demo"}, 0, NULL, "--config only goes with"},
+        {{"--health-check", "--config", "a"}, 0, NULL, "--config only goes with"},
         {{"--version", "--config", "a"}, 0, NULL, "--config only goes with"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -79,6 +82,26 @@ Test(options, says_what_it_does_not_understand) {
         cr_expect_eq(parse(&rows[i], &o), OPTIONS_BAD, "row %zu", i);
         cr_expect(strstr(o.complaint, rows[i].complaint), "row %zu: %s", i, o.complaint);
     }
+}
+
+Test(options, the_health_check_asks_where_it_is_told_or_at_the_default_port) {
+    static const struct row told = {{"--health-check=127.0.0.2:99"}, 0, NULL, NULL};
+    static const struct row not_told = {{"--health-check"}, 0, NULL, NULL};
+    struct options o;
+    (void)parse(&told, &o);
+    cr_expect_str_eq(o.health_at, "127.0.0.2:99");
+    (void)parse(&not_told, &o);
+    struct str described;
+    char key[64];
+    str_init(&described, 262144);
+    config_describe(&described);
+    str_add_char(&described, '\0');
+    const char *port = strstr(described.ptr, "\nhealth.port\n");
+    cr_assert(port);
+    (void)snprintf(key, sizeof key, "default %s\n", o.health_at);
+    const char *found = strstr(port, "default ");
+    cr_expect_eq(strncmp(found, key, strlen(key)), 0, "%.20s", found);
+    str_release(&described);
 }
 
 Test(options, a_complaint_is_cut_and_not_overrun) {
