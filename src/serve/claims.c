@@ -217,18 +217,34 @@ void claims_note_due(struct serve *s) {
     claims_wake(s);
 }
 
+static void on_arrival(struct letter *letter, void *receiver) {
+    struct serve *s = receiver;
+    if (!s->closing)
+        timer_start(&s->claims->timer, 0);
+    free(letter);
+}
+
+/* Each worker has something to tell, and may claim only then. */
+static void call_all(struct serve *s) {
+    for (size_t i = 0; i < s->shared->worker_count; i++) {
+        struct letter *letter = must_zalloc(sizeof *letter);
+        letter->deliver = on_arrival;
+        mailbox_post(s->shared->mailbox[i], letter);
+    }
+}
+
 void claims_on_redis(struct serve *s, bool here) {
     struct beats_shared *beats = &s->shared->beats;
     int count =
         here ? atomic_fetch_add(&beats->here, 1) + 1 : atomic_fetch_sub(&beats->here, 1) - 1;
-    if (here && (size_t)count == s->shared->worker_count)
+    if (here && (size_t)count == s->shared->worker_count) {
         atomic_fetch_add(&beats->arrivals, 1);
+        call_all(s);
+    }
     if (!here) {
         atomic_store(&beats->spoke, true);
         comeback_go_on(s);
     }
-    if (s->claims)
-        timer_start(&s->claims->timer, 0);
 }
 
 void claims_drain(struct serve *s) {
