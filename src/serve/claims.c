@@ -8,6 +8,7 @@
 #include "serve/bulk.h"
 #include "serve/comeback.h"
 #include "serve/flush.h"
+#include "serve/storing.h"
 #include "serve/verdict.h"
 
 #include <stdatomic.h>
@@ -29,6 +30,7 @@ struct claims {
     bool none_due;     /* draining: nothing was due when we last looked */
     bool unopened;     /* logged: a beat that does not open */
     uint64_t arrivals; /* of Redis, that we have told everything to */
+    uint64_t spilled;  /* of beats held in memory meanwhile, that we have seen to */
     uint64_t claim;    /* of the question under way */
     size_t limit;      /* likewise */
     size_t reserved;   /* places kept for what it brings */
@@ -196,12 +198,21 @@ static bool has_told(struct claims *c) {
     return c->arrivals == arrivals;
 }
 
+/* Redis was slow, and is quick enough again: what memory holds meanwhile goes there. */
+static void gather(struct claims *c) {
+    uint64_t spilled = atomic_load(&c->serve->shared->beats.spilled);
+    if (c->spilled != spilled && storing_is_possible(c->serve) && comeback_gather(c->serve))
+        c->spilled = spilled;
+}
+
 static void look(void *arg) {
     struct claims *c = arg;
     if (c->asking)
         return;
-    if (durable_is_here(c->serve) && has_told(c))
+    if (durable_is_here(c->serve) && has_told(c)) {
+        gather(c);
         ask(c);
+    }
     if (!c->asking)
         timer_start(&c->timer, LOOK_MS);
 }

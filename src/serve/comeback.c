@@ -155,6 +155,18 @@ bool comeback_tell(struct serve *s) {
     return v.complete;
 }
 
+static void gather(void *arg, struct agent *agent) {
+    struct visit *v = arg;
+    if (v->complete && agent->beat.held && !agent->beat.sending && !agent->beat.blocked)
+        v->complete = storing_move(v->serve, agent);
+}
+
+bool comeback_gather(struct serve *s) {
+    struct visit v = {s, true};
+    agents_each_owned(s->shared->agents, s->worker, s->shared->worker_count, gather, &v);
+    return v.complete;
+}
+
 static void make_appointment(void *arg, struct agent *agent) {
     struct serve *s = arg;
     if (!agent->beat.held || agent->beat.sending || agent->beat.blocked)

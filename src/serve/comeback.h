@@ -7,6 +7,8 @@
 
 /* Tells all that this worker's agents have to tell. False: not everything could be asked; again. */
 bool comeback_tell(struct serve *s);
+/* What this worker's agents hold in memory goes to Redis, which was slow. False: not all; again. */
+bool comeback_gather(struct serve *s);
 /* Redis went: held beats are sent from memory again. */
 void comeback_go_on(struct serve *s);
 

@@ -40,6 +40,8 @@ bool holding_take(struct serve *s, struct agent *agent, const struct arrival *a,
         metric_add(METRIC_BEATS_HELD, 1);
     if (place == BEAT_OLDER)
         return false;
+    if (durable_is_here(s))
+        atomic_fetch_add(&s->shared->beats.spilled, 1);
     bytes_set(&agent->body, a->body);
     bytes_set(&agent->token, a->token);
     return pass_on(s, agent, caller, place);

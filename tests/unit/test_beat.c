@@ -446,3 +446,42 @@ Test(beat, an_agent_that_beats_each_minute_is_forwarded_each_interval) {
         cr_assert_leq(sent, 724, "phase %llu: %d sent in a day", (unsigned long long)phase, sent);
     }
 }
+
+/* ---- several processes ---- */
+
+Test(beat, sequences_follow_the_clock_and_rise_when_it_stands_still) {
+    struct life l = born(0);
+    beat_stamp(&l.s, 5000000);
+    cr_expect_eq(beat_pass(&l.s, &policy, l.now), 5000000);
+    beat_stamp(&l.s, 5000000);
+    cr_expect_eq(beat_pass(&l.s, &policy, l.now), 5000001);
+    beat_stamp(&l.s, 4000000); /* another clock, behind */
+    cr_expect_eq(beat_pass(&l.s, &policy, l.now), 5000002);
+}
+
+Test(beat, one_that_is_older_than_the_held_or_the_settled_one_is_not_held) {
+    struct life l = born(0);
+    uint64_t first = beat_pass(&l.s, &policy, l.now), second = beat_pass(&l.s, &policy, l.now);
+    cr_expect_eq(beat_hold(&l.s, second, BEAT_BUSY, l.now), BEAT_FIRST);
+    cr_expect_eq(beat_hold(&l.s, first, BEAT_IDLE, l.now), BEAT_OLDER);
+    cr_expect_eq(l.s.held_sequence, second);
+    send(&l);
+    answer(&l, BEAT_TAKEN);
+    cr_expect_eq(beat_hold(&l.s, first, BEAT_IDLE, l.now), BEAT_OLDER);
+    cr_expect_not(l.s.held);
+}
+
+Test(beat, what_another_process_delivered_makes_the_next_one_no_first) {
+    struct life l = born(0);
+    beat_learn(&l.s, 10, true, BEAT_ONLINE, l.now);
+    l.s.sequence = 10;
+    cr_expect_eq(beat(&l, BEAT_ONLINE), BEAT_HELD);
+    cr_expect_gt(due(&l), l.now);
+}
+
+Test(beat, what_another_process_settled_before_is_no_news) {
+    struct life l = known(0);
+    beat_learn(&l.s, l.s.settled, true, BEAT_BUSY, l.now + S);
+    cr_expect_eq(l.s.forwarded_status, BEAT_ONLINE);
+    cr_expect_eq(l.s.last_forward_ms, l.now);
+}

@@ -1,0 +1,188 @@
+// Heartbeats while Redis is away, slow, or comes back.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { Beating as Fleet, KEYS, of, patient } from './support/beating.mjs';
+import { eventually, sleep } from './support/child.mjs';
+import { Controller, gate } from './support/controller.mjs';
+import { hears } from './support/fleet.mjs';
+import { agentId } from './support/stub.mjs';
+import { agentToken } from './support/jwt.mjs';
+import { call } from './support/wire.mjs';
+
+const SUITE = { timeout: 60000, concurrency: 3 };
+
+const away = (gateway) => eventually('Redis to be missed', async () =>
+    await gateway.metric('redis_connections') === 0, 10000);
+
+describe('heartbeats without their Redis', SUITE, () => {
+    test('are held in memory, as their acknowledgement says, and passed on from there', () =>
+        Fleet.using({ replicas: 1 }, async (fleet) => {
+            const [a] = fleet.gateways;
+            await fleet.durable(a, 1, 'online', 1);
+            await fleet.arrives(1, ['online 1']);
+            await fleet.redis.kill();
+            await away(a);
+            await fleet.fleeting(a, 1, 'online', 2);
+            await fleet.arrives(1, ['online 1', 'online 2']);
+            await fleet.fleeting(a, 2, 'online', 1);
+            await fleet.arrives(2, ['online 1']);
+        }));
+
+    test('go to Redis when it comes back, and are delivered from there', () =>
+        Fleet.using({ heartbeat: patient }, async (fleet) => {
+            const [a, b] = fleet.gateways;
+            await fleet.durable(a, 1, 'online', 1);
+            await fleet.arrives(1, ['online 1']);
+            await fleet.redis.kill();
+            await Promise.all([away(a), away(b)]);
+            await fleet.fleeting(a, 1, 'online', 2);
+            assert.equal((await fleet.counts(a)).held, 1);
+            await fleet.redis.restart();
+            await eventually('it to move', async () => await fleet.heldShared() === 1, 15000);
+            await eventually('memory to be empty', async () => (await fleet.counts(a)).held === 0);
+            await a.child.kill();
+            await fleet.redis.call('ZADD', `${KEYS}beats:due`, '1', agentId(1));
+            await fleet.arrives(1, ['online 1', 'online 2'], 10000);
+        }));
+
+    test('no older one goes after a newer one that was delivered meanwhile', () =>
+        Fleet.using({ heartbeat: patient }, async (fleet) => {
+            const [a, b] = fleet.gateways;
+            await fleet.durable(a, 1, 'online', 1);
+            await fleet.arrives(1, ['online 1']);
+            await fleet.durable(a, 1, 'online', 2); // held in Redis
+            await sleep(1100); // AOF everysec: it has been written
+            await fleet.redis.kill();
+            await Promise.all([away(a), away(b)]);
+            await fleet.fleeting(b, 1, 'busy', 3); // changed: delivered from memory
+            await fleet.arrives(1, ['online 1', 'busy 3']);
+            await fleet.redis.restart();
+            await eventually('the older one to be dropped', async () => await fleet.heldShared() === 0, 15000);
+            await Promise.all([a, b].map((gateway) => hears(gateway, 15000)));
+            await fleet.durable(a, 1, 'idle', 4);
+            await fleet.arrives(1, ['online 1', 'busy 3', 'idle 4']);
+            await fleet.assertNoneLost();
+        }));
+
+    test('of two that were held in memory the newer wins', () =>
+        Fleet.using({ heartbeat: patient }, async (fleet) => {
+            const [a, b] = fleet.gateways;
+            for (const gateway of [a, b]) await fleet.durable(gateway, 1, 'online', 1);
+            await eventually('the first', async () => (await fleet.arrived(1)).length === 1);
+            await fleet.redis.kill();
+            await Promise.all([away(a), away(b)]);
+            await fleet.fleeting(b, 1, 'online', 2);
+            await fleet.fleeting(a, 1, 'online', 3);
+            await fleet.redis.restart();
+            await eventually('both to move', async () =>
+                (await fleet.counts(a)).held + (await fleet.counts(b)).held === 0, 15000);
+            assert.equal(await fleet.heldShared(), 1);
+            await fleet.redis.call('ZADD', `${KEYS}beats:due`, '1', agentId(1));
+            await fleet.arrives(1, ['online 1', 'online 3'], 10000);
+            await fleet.assertNoneLost();
+        }));
+
+    test('a call that began without Redis keeps its agent until it has ended', async () => {
+        const { open, opened } = gate();
+        const order = [];
+        const controller = await Controller.start(async ({ body }) => {
+            const { mark } = JSON.parse(body).metrics;
+            order.push(mark);
+            if (mark === 2) await opened;
+            return { status: 201 };
+        });
+        await Fleet.using({ stub: controller, heartbeat: patient }, async (fleet) => {
+            const [a, b] = fleet.gateways;
+            await fleet.durable(a, 1, 'online', 1);
+            await eventually('the first', () => order.length === 1);
+            await fleet.redis.kill();
+            await Promise.all([away(a), away(b)]);
+            await fleet.fleeting(a, 1, 'busy', 2);
+            await eventually('the second', () => order.length === 2);
+            await fleet.redis.restart();
+            await eventually('Redis', async () =>
+                await fleet.redis.call('ZCARD', `${KEYS}beats:turns`) === 1, 15000);
+            await Promise.all([a, b].map((gateway) => hears(gateway, 15000)));
+            await fleet.durable(b, 1, 'idle', 3);
+            await sleep(4500); // longer than nobody claims after an outage
+            assert.deepEqual(order, [1, 2]);
+            open();
+            await eventually('the third', () => order.length === 3, 10000);
+            assert.deepEqual(order, [1, 2, 3]);
+        });
+    });
+
+    test('a disconnect during the outage is told: what Redis held before it does not go after it', () =>
+        Fleet.using({ heartbeat: patient }, async (fleet) => {
+            const [a, b] = fleet.gateways;
+            await fleet.durable(a, 1, 'online', 1);
+            await fleet.arrives(1, ['online 1']);
+            await fleet.durable(a, 1, 'online', 2);
+            await sleep(1100);
+            await fleet.redis.kill();
+            await Promise.all([away(a), away(b)]);
+            assert.equal((await fleet.disconnect(b, 1)).status, 201);
+            await fleet.redis.restart();
+            await eventually('the older one to be dropped', async () => await fleet.heldShared() === 0, 15000);
+            await sleep(3500);
+            assert.deepEqual(await fleet.arrived(1), ['online 1', 'disconnect']);
+        }));
+
+    test('TERM while Redis is away passes on all that memory holds', () =>
+        Fleet.using({ replicas: 1, heartbeat: patient }, async (fleet) => {
+            const [a] = fleet.gateways;
+            await fleet.durable(a, 1, 'online', 1);
+            await fleet.arrives(1, ['online 1']);
+            await fleet.redis.kill();
+            await away(a);
+            await fleet.fleeting(a, 1, 'online', 2);
+            await a.stop();
+            assert.deepEqual(await fleet.arrived(1), ['online 1', 'online 2']);
+        }));
+});
+
+describe('heartbeats before a slow Redis', SUITE, () => {
+    test('do not wait longer than their budget: memory has them, until Redis has', () =>
+        Fleet.using({ replicas: 1, heartbeat: patient, redisConfig: { command_timeout: '30s' } }, async (fleet) => {
+            const [a] = fleet.gateways;
+            await fleet.durable(a, 1, 'online', 1);
+            await fleet.arrives(1, ['online 1']);
+            fleet.redis.pause();
+            await fleet.fleeting(a, 1, 'online', 2); // waits for the budget
+            await fleet.fleeting(a, 1, 'online', 3); // does not wait
+            await fleet.fleeting(a, 2, 'online', 1);
+            fleet.redis.resume();
+            await eventually('memory to be empty', async () => (await fleet.counts(a)).held === 0, 15000);
+            await fleet.durable(a, 1, 'busy', 4);
+            await fleet.arrives(1, ['online 1', 'busy 4']);
+            await fleet.arrives(2, ['online 1']);
+        }));
+
+    test('are all acknowledged while it is stopped, and none is lost', () =>
+        Fleet.using({ workers: 2 }, async (fleet) => {
+            const agents = Array.from({ length: 20 }, (_, n) => n);
+            let mark = 0;
+            const round = async () => {
+                mark++;
+                await Promise.all(agents.map(async (n) => {
+                    const answer = await call(fleet.gateways[n % 2].target, 'POST', of(n), {
+                        token: agentToken(agentId(n)), body: { status: 'online', metrics: { mark } },
+                    });
+                    assert.equal(answer.status, 201, answer.text);
+                }));
+            };
+            await round();
+            fleet.redis.pause();
+            for (let i = 0; i < 15; i++) {
+                await round();
+                await sleep(150);
+            }
+            fleet.redis.resume();
+            await round();
+            await eventually('all to be delivered', async () => {
+                const held = (await Promise.all(fleet.gateways.map((g) => fleet.counts(g)))).map((c) => c.held);
+                return await fleet.heldShared() === 0 && held.every((h) => h === 0);
+            }, 20000);
+            for (const n of agents) assert.equal((await fleet.arrived(n)).at(-1), `online ${mark}`, `agent ${n}`);
+        }));
+});
