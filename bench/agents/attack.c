@@ -24,6 +24,8 @@ struct stranger {
 
 struct attack {
     struct attack_options o;
+    struct target target; /* the same, from other addresses: what the target thinks of strangers is
+                             not the agents' fault */
     struct line_setup setup;
     struct pacer pacer;
     struct timer drip;

@@ -27,7 +27,9 @@ static void add_big_endian(struct str *out, uint64_t value, int bytes) {
 
 /* Seven bits a byte, the ninth takes eight. */
 static void add_zigzag(struct str *out, int64_t value) {
-    uint64_t left = ((uint64_t)value << 1) ^ (uint64_t)(value >> 63);
+    uint64_t left = (uint64_t)value << 1;
+    if (value < 0)
+        left = ~left;
     for (int i = 1; i < COUNT_MAX && left > 0x7f; i++) {
         str_add_char(out, (char)(left | 0x80));
         left >>= 7;

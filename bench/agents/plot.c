@@ -229,8 +229,6 @@ static void add_legend(struct str *out, const struct plot *p) {
         add_label(out, x + 27, HEIGHT - 6, "start", s->name);
         x += 48 + 7.0 * (double)strlen(s->name);
     }
-    if (*p->x_label)
-        add_label(out, WIDTH - RIGHT, HEIGHT - 6, "end", p->x_label);
     add_label(out, WIDTH - RIGHT, 18, "end", p->y_label);
 }
 

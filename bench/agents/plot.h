@@ -25,7 +25,7 @@ enum plot_axis {
 };
 
 struct plot {
-    const char *title, *x_label, *y_label;
+    const char *title, *y_label;
     enum plot_axis x_axis, y_axis;
     enum unit x_unit, y_unit;
     size_t count;

@@ -42,7 +42,6 @@ static void add_marks(struct plot *p, const struct campaign *c, const struct rec
 static struct plot over_time(const char *title, const char *y_label, enum unit y_unit,
                              enum plot_axis y_axis) {
     return (struct plot){.title = title,
-                         .x_label = "time",
                          .y_label = y_label,
                          .x_axis = PLOT_LINEAR,
                          .x_unit = UNIT_TIME,
@@ -167,7 +166,6 @@ static struct plot make(const struct campaign *c, enum report_plot which) {
         break;
     case REPORT_PLOT_percentiles:
         p = (struct plot){.title = "Latency by percentile, from when each call was due",
-                          .x_label = "percentile",
                           .y_label = "latency",
                           .x_axis = PLOT_PERCENTILE,
                           .y_axis = PLOT_LOG,

@@ -120,7 +120,7 @@ void target_release(struct target *t) {
 static bool bind_source(const struct target *t, int fd, size_t n) {
     struct sockaddr_in from = {.sin_family = AF_INET,
                                .sin_addr.s_addr =
-                                   htonl(INADDR_LOOPBACK + (uint32_t)(n % t->sources))};
+                                   htonl(INADDR_LOOPBACK + t->first + (uint32_t)(n % t->sources))};
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &(int){1}, sizeof(int));
     return bind(fd, (struct sockaddr *)&from, sizeof from) == 0;
 }

@@ -17,7 +17,8 @@ struct target {
     struct sockaddr_storage at;
     socklen_t at_len;
     SSL_CTX *ctx;     /* NULL: plain */
-    unsigned sources; /* 127.0.0.1 and so many after it take turns; 0: the kernel chooses */
+    unsigned sources; /* so many addresses of 127/8 take turns; 0: the kernel chooses */
+    unsigned first;   /* of them, counted from 127.0.0.1 */
 };
 
 /* http[s]://host[:port][/prefix]. False with a sentence in `why`. */

@@ -77,7 +77,9 @@ static void print_count(struct str *out, double value) {
 }
 
 static void print_time(struct str *out, double us) {
-    if (us < 1000)
+    if (us == 0)
+        STR_ADD(out, "0 s");
+    else if (us < 1000)
         print_scaled(out, us, " us");
     else if (us < 1e6)
         print_scaled(out, us / 1e3, " ms");
