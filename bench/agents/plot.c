@@ -70,27 +70,34 @@ static double nice_step(double range, int wanted) {
     return power * (digit <= 1 ? 1 : digit <= 2 ? 2 : digit <= 5 ? 5 : 10);
 }
 
+static void widen(struct scale *s, double value) {
+    if (!fits(s, value))
+        return;
+    s->high = value > s->high ? value : s->high;
+    if (s->axis == PLOT_LOG)
+        s->low = value < s->low ? value : s->low;
+}
+
+/* To where ticks stand. */
+static void round_up(struct scale *s, bool is_x) {
+    if (s->axis == PLOT_LOG) {
+        s->low = isfinite(s->low) ? pow(10, floor(log10(s->low))) : 1;
+        s->high = s->high > s->low ? pow(10, ceil(log10(s->high))) : s->low * 10;
+    } else if (s->axis == PLOT_PERCENTILE) {
+        s->high = s->high > 0 ? s->high : 0.99;
+    } else {
+        s->high = s->high > 0 ? s->high : 1;
+        if (!is_x)
+            s->high = ceil(s->high / nice_step(s->high, 5)) * nice_step(s->high, 5);
+    }
+}
+
 static struct scale fit(const struct plot *p, enum plot_axis axis, bool is_x) {
     struct scale s = {.axis = axis, .low = axis == PLOT_LOG ? HUGE_VAL : 0};
     for (size_t i = 0; i < p->count; i++)
-        for (size_t k = 0; k < p->series[i].count; k++) {
-            struct plot_point at = p->series[i].point[k];
-            double value = is_x ? at.x : at.y;
-            if (!fits(&s, value))
-                continue;
-            s.high = value > s.high ? value : s.high;
-            s.low = axis == PLOT_LOG && value < s.low ? value : s.low;
-        }
-    if (axis == PLOT_LOG) {
-        s.low = isfinite(s.low) ? pow(10, floor(log10(s.low))) : 1;
-        s.high = s.high > s.low ? pow(10, ceil(log10(s.high))) : s.low * 10;
-    } else if (axis == PLOT_LINEAR) {
-        s.high = s.high > 0 ? s.high : 1;
-        if (!is_x)
-            s.high = ceil(s.high / nice_step(s.high, 5)) * nice_step(s.high, 5);
-    } else if (s.high <= 0) {
-        s.high = 0.99;
-    }
+        for (size_t k = 0; k < p->series[i].count; k++)
+            widen(&s, is_x ? p->series[i].point[k].x : p->series[i].point[k].y);
+    round_up(&s, is_x);
     return s;
 }
 
@@ -175,8 +182,9 @@ static void add_axis(struct str *out, const struct frame *f, bool is_x) {
             if (percentiles[i] <= s->high)
                 add_tick(out, f, is_x, percentiles[i]);
     } else if (s->axis == PLOT_LOG) {
-        for (double value = s->low; value <= s->high * 1.001; value *= 10)
-            add_tick(out, f, is_x, value);
+        int decades = (int)lround(log10(s->high / s->low));
+        for (int i = 0; i <= decades; i++)
+            add_tick(out, f, is_x, s->low * pow(10, i));
     } else {
         enum unit unit = is_x ? f->plot->x_unit : f->plot->y_unit;
         double step = unit == UNIT_TIME ? time_step(s->high) : nice_step(s->high, 5);

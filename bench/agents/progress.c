@@ -2,6 +2,7 @@
 
 #include "agents/units.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -30,7 +31,7 @@ void progress_line(const struct progress *p, struct str *out, size_t width) {
     add_count(out, "errors", (double)p->errors);
     if (p->left_us >= 0) {
         STR_ADD(out, " | eta ");
-        units_print(out, UNIT_TIME, (double)(p->left_us / 1000000 * 1000000));
+        units_print(out, UNIT_TIME, floor((double)p->left_us / 1e6) * 1e6);
     }
     if (out->len > start + width)
         out->len = start + width;

@@ -1,5 +1,6 @@
 #include "agents/report_plots.h"
 
+#include <math.h>
 #include <stdio.h>
 
 static const char *const names[] = {
@@ -137,9 +138,12 @@ static void add_percentiles(struct plot *p, const struct campaign *c, int side, 
     if (!s)
         return;
     s->dashed = dashed;
-    double rest = 1, last = 1.0 / (double)hist_count(h);
-    for (int i = 0; i < POINTS && rest >= last; i++, rest *= 0.9)
-        plot_point_add(s, 1 - rest, (double)hist_quantile(h, 1 - rest));
+    double last = 1.0 / (double)hist_count(h);
+    for (int i = 0; i < POINTS; i++) {
+        double rest = pow(0.9, i);
+        if (rest >= last)
+            plot_point_add(s, 1 - rest, (double)hist_quantile(h, 1 - rest));
+    }
 }
 
 /* What was done before the first measured stage is not this run's work. */

@@ -145,20 +145,28 @@ static bool read_proc(pid_t pid, const char *file, char *out, size_t size) {
     return len > 0;
 }
 
+/* The number in the field behind `skip` others; -1 when there are not so many. */
+static long long field(const char *text, int skip) {
+    for (; skip > 0 && text; skip--) {
+        text = strchr(text, ' ');
+        text = text ? text + 1 : NULL;
+    }
+    return text && *text ? strtoll(text, NULL, 10) : -1;
+}
+
 struct usage usage_of(pid_t pid) {
     struct usage u = {-1, -1};
     char text[1024];
-    long long user, system, pages;
     if (pid <= 0)
         return u;
-    /* Behind the name, which may hold anything: fields 3 onwards; 14 and 15 are CPU. */
     if (read_proc(pid, "stat", text, sizeof text)) {
+        /* Behind the name, which may hold anything, comes field 3; 14 and 15 are CPU. */
         const char *at = strrchr(text, ')');
-        if (at && sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lld %lld", &user,
-                         &system) == 2)
+        long long user = at ? field(at, 12) : -1, system = at ? field(at, 13) : -1;
+        if (user >= 0 && system >= 0)
             u.cpu_us = (user + system) * (1000000 / sysconf(_SC_CLK_TCK));
     }
-    if (read_proc(pid, "statm", text, sizeof text) && sscanf(text, "%*u %lld", &pages) == 1)
-        u.memory = pages * sysconf(_SC_PAGESIZE);
+    if (read_proc(pid, "statm", text, sizeof text) && field(text, 1) >= 0)
+        u.memory = field(text, 1) * sysconf(_SC_PAGESIZE);
     return u;
 }
