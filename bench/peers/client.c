@@ -89,6 +89,12 @@ static struct requests read_requests(const char *path) {
     return r;
 }
 
+static void release_requests(struct requests *r) {
+    for (size_t i = 0; i < r->count; i++)
+        free(r->text[i]);
+    free(r->text);
+}
+
 /* ---- one connection, blocking ---- */
 
 static int dial(int port, uint32_t from) {
@@ -191,6 +197,7 @@ static void handshakes(char **argv) {
         close(fd);
     }
     printf("{\"requests\":%ld,\"resumed\":%ld}\n", count, resumed);
+    release_requests(&r);
 }
 
 /* ---- connections held ---- */
@@ -211,6 +218,7 @@ static void hold(char **argv) {
         SSL_set_quiet_shutdown(ssl, 1);
         SSL_free(ssl);
     }
+    release_requests(&r);
     printf("{\"held\":%ld}\n", count);
     fflush(stdout);
     while (getchar() != EOF)
@@ -319,8 +327,9 @@ static void paced(char **argv) {
             receive(&p, &p.lanes[events[i].data.u64]);
     }
     qsort(p.latency_ns, total, sizeof *p.latency_ns, by_value);
-    printf("{\"requests\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f}\n", total,
-           (double)p.latency_ns[total / 2] / 1000, (double)p.latency_ns[total * 99 / 100] / 1000);
+    int64_t half_ns = p.latency_ns[total / 2], p99_ns = p.latency_ns[total * 99 / 100];
+    printf("{\"requests\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f}\n", total, (double)half_ns / 1000,
+           (double)p99_ns / 1000);
 }
 
 /* ---- a program's first answer ---- */

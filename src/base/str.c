@@ -157,7 +157,7 @@ void str_add_json(struct str *s, struct span text) {
         i += plain;
         if (i == text.len)
             break;
-        size_t step = utf8_sequence(span_from(text, i));
+        size_t step = utf8_sequence((struct span){text.ptr + i, text.len - i});
         if (step == 1)
             add_json_ascii(s, text.ptr[i]);
         else if (step == 0)

@@ -32,14 +32,14 @@ bool payload_is_plain_json(struct span content_type, struct span content_encodin
 
 /* Heartbeat: status one of online, busy, idle; metrics absent, null or an object. An empty body
  * counts as {}. Strict JSON: depth at most 64, no duplicate keys, valid UTF-8. */
-void payload_read_beat(struct span content_type, struct span content_encoding, struct span body,
+void payload_read_beat(struct span content_type, struct span content_encoding, struct span text,
                        struct payload_verdict *verdict, enum beat_status *status);
 
 enum { PAYLOAD_SECRET_MAX = 4096 };
 
 /* Connect: `secret` is a non-empty string. On FINE it is copied, decoded, to `secret` (cleansing
  * that buffer is the caller's duty); longer ones are PAYLOAD_FOREIGN. */
-void payload_read_connect(struct span content_type, struct span content_encoding, struct span body,
+void payload_read_connect(struct span content_type, struct span content_encoding, struct span text,
                           struct payload_verdict *verdict, char secret[PAYLOAD_SECRET_MAX],
                           size_t *secret_len);
 
