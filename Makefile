@@ -173,6 +173,23 @@ k8s-check: deps-build
 	@+$(AGAIN) all
 	@BUILD=$(BUILD) tests/k8s/check.sh
 
+##   make image-check     builds the image and runs it in a pod with Redis; needs root and podman
+.PHONY: image-check
+image-check: deps-build
+	@+$(AGAIN) all
+	@BUILD=$(BUILD) tests/image/check.sh
+
+##   make prometheus-check  alerts against made-up series, /metrics against promtool
+.PHONY: prometheus-check
+prometheus-check: deps-build
+	@+$(AGAIN) all
+	@BUILD=$(BUILD) tests/prometheus/check.sh
+
+##   make check-all       test, lint and every check above, each once; what is skipped has failed
+.PHONY: check-all
+check-all:
+	@tests/support/check-all.sh test lint k8s-check image-check install-check prometheus-check
+
 ##   make coverage        how much of src/rules and src/base the unit tests and corpora run
 coverage: deps-test
 	@+$(AGAIN) BUILD=$(BUILD)/coverage FLAVOUR=coverage \

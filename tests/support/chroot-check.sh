@@ -10,45 +10,13 @@
 # The base system is kept in build/chroot/SUITE.tar. KEEP=1 leaves the chroot for a look.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/support/mirror.sh
 
 suite=$1
 base=${BUILD:-build}/chroot/$suite.tar
 start_limit=300 test_limit=900 # seconds
 
 # ---- outside ----
-
-# repository NAME: what this machine's apt uses for Debian's NAME (debian, debian-security)
-repository() {
-    apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
-        sed 's,/*$,,' | grep -m 1 "/$1\$" || true
-}
-
-sources() {
-    local mirror=${MIRROR:-$(repository debian)} security
-    [ -n "$mirror" ] || { echo "chroot-check: which mirror? MIRROR=URL says it" >&2; return 1; }
-    echo "deb $mirror $suite main"
-    echo "deb $mirror $suite-updates main"
-    security=$(repository debian-security)
-    if [ -n "$security" ]; then echo "deb $security $suite-security main"; fi
-}
-
-# Proxies and the like: a chroot fetches as this machine does.
-fetching() {
-    apt-config dump | grep -E '^Acquire::(Check|http|https|Retries)' || true
-}
-
-make_base() {
-    local lists options
-    [ ! -e "$base" ] || return 0
-    mkdir -p "$(dirname "$base")"
-    lists=$(mktemp) options=$(mktemp)
-    sources >"$lists"
-    fetching >"$options"
-    mmdebstrap --quiet --format=tar --variant=minbase --include=make,git --aptopt="$options" \
-        "$suite" "$base.new" "$lists"
-    rm -f "$lists" "$options"
-    mv "$base.new" "$base"
-}
 
 # enter CHECK: in namespaces of its own: when the check ends, so do its mounts and processes.
 enter() {
@@ -73,7 +41,7 @@ remove() {
 outside() {
     local check status=0
     [ "$(id -u)" = 0 ] || { echo "chroot-check: needs root" >&2; exit 1; }
-    make_base
+    make_base "$suite" "$base" --include=make,git
     for check in run test; do
         root=$(mktemp -d /var/tmp/aiwm-gateway-chroot.XXXXXX)
         trap remove EXIT
