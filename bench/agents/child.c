@@ -26,6 +26,7 @@ static _Noreturn void become(const char *const argv[], char *const env[], int ni
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     setpgid(0, 0); /* Ctrl-C is for us; we stop it in order */
     dup2(out, STDOUT_FILENO);
+    dup2(out, STDERR_FILENO); /* what a child in trouble repeats must not fill a disk */
     if (nice_by > 0)
         (void)!nice(nice_by); /* without it the child only takes more than it should */
     execve(argv[0], (char *const *)(uintptr_t)argv, env);

@@ -1,5 +1,5 @@
-/* A child process whose standard output we read: started, listened to, stopped. It ends when we do,
- * even when we are killed. */
+/* A child process whose output (both streams) we read: started, listened to, stopped. It ends when
+ * we do, even when we are killed. */
 #pragma once
 
 #include <stdbool.h>
@@ -10,7 +10,7 @@ enum { CHILD_LINE = 4096 };
 
 struct child {
     pid_t pid; /* 0: none */
-    int out;   /* its standard output, non-blocking; -1: none */
+    int out;   /* its output, non-blocking; -1: none */
     size_t have;
     char line[CHILD_LINE]; /* what was read and not yet given */
 };

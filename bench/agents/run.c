@@ -276,6 +276,7 @@ static void on_look(void *arg) {
     if (fleet_open(r->fleet) > r->open_most)
         r->open_most = fleet_open(r->fleet);
     rig_drain(r->rig);
+    child_drain(&r->command);
     if (++r->looks % SAMPLE_EVERY == 0) {
         int32_t state[LIFE_STATE_COUNT];
         fleet_states(r->fleet, state);
