@@ -110,6 +110,7 @@ static void fill_environment(const struct rig *r, struct environment *e) {
     add_variable(e, "LISTEN_PORT", "%d", r->data_port);
     add_variable(e, "HEALTH_ADDRESS", "127.0.0.1");
     add_variable(e, "HEALTH_PORT", "%d", r->health_port);
+    add_variable(e, "ADMIN_PORT", "0");
     add_variable(e, "LOG_FORMAT", "json");
     add_variable(e, "TLS_ENABLED", r->o.tls ? "true" : "false");
     if (!r->o.tls)
@@ -129,7 +130,12 @@ static bool learn_port(struct rig *r, const char *line) {
         !json_member_string(json_member_find(&members, SPAN("name")), &name) ||
         !json_member_integer(json_member_find(&members, SPAN("port")), &port))
         return false;
-    *(span_equal(name, SPAN("data")) ? &r->data_port : &r->health_port) = (int)port;
+    if (span_equal(name, SPAN("data")))
+        r->data_port = (int)port;
+    else if (span_equal(name, SPAN("health")))
+        r->health_port = (int)port;
+    else
+        return false; /* the administrators' */
     return true;
 }
 
