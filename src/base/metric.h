@@ -99,7 +99,22 @@
     X(BEATS_HELD_SHARED, gauge, "heartbeats_held_shared", "",                                      \
       "Heartbeats held for delivery in Redis, of the whole fleet; every replica says the same.")   \
     X(AGENTS_KNOWN, gauge, "agents_known", "", "Agents in the table.")                             \
-    X(TOKENS_REFUSED, counter, "tokens_refused_total", "", "Tokens refused.")                      \
+    X(TOKENS_REFUSED_ABSENT, counter, "tokens_refused_total", "reason=\"absent\"",                 \
+      "Tokens refused by reason.")                                                                 \
+    X(TOKENS_REFUSED_MALFORMED, counter, "tokens_refused_total", "reason=\"malformed\"",           \
+      "Tokens refused by reason.")                                                                 \
+    X(TOKENS_REFUSED_ALGORITHM, counter, "tokens_refused_total", "reason=\"algorithm\"",           \
+      "Tokens refused by reason.")                                                                 \
+    X(TOKENS_REFUSED_SIGNATURE, counter, "tokens_refused_total", "reason=\"signature\"",           \
+      "Tokens refused by reason.")                                                                 \
+    X(TOKENS_REFUSED_EXPIRED, counter, "tokens_refused_total", "reason=\"expired\"",               \
+      "Tokens refused by reason.")                                                                 \
+    X(TOKENS_REFUSED_NO_EXPIRY, counter, "tokens_refused_total", "reason=\"no_expiry\"",           \
+      "Tokens refused by reason.")                                                                 \
+    X(TOKENS_REFUSED_EARLY, counter, "tokens_refused_total", "reason=\"early\"",                   \
+      "Tokens refused by reason.")                                                                 \
+    X(TOKENS_REFUSED_NO_SUBJECT, counter, "tokens_refused_total", "reason=\"no_subject\"",         \
+      "Tokens refused by reason.")                                                                 \
     X(TOKENS_FOREIGN, counter, "tokens_foreign_total", "",                                         \
       "Tokens presented for another agent: refused, or reported only (jwt.binding).")              \
     X(TOKENS_CACHED, counter, "tokens_cached_total", "",                                           \
@@ -217,6 +232,30 @@ enum metric {
 #undef X
         METRIC_COUNT
 };
+
+/* How long things take, as histograms: symbol, family, labels, help; rows of one family stand
+ * together, in the order of the classes they are about. */
+#define METRIC_TIME_ROWS(X)                                                                        \
+    X(CALL_CONNECT, "controller_duration_seconds", "class=\"connect\"",                            \
+      "From asking the controller to the head of its answer, by class.")                           \
+    X(CALL_HEARTBEAT, "controller_duration_seconds", "class=\"heartbeat\"",                        \
+      "From asking the controller to the head of its answer, by class.")                           \
+    X(CALL_API, "controller_duration_seconds", "class=\"api\"",                                    \
+      "From asking the controller to the head of its answer, by class.")                           \
+    X(CALL_STREAM, "controller_duration_seconds", "class=\"stream\"",                              \
+      "From asking the controller to the head of its answer, by class.")
+
+enum metric_time {
+#define X(symbol, family, labels, help) METRIC_TIME_##symbol,
+    METRIC_TIME_ROWS(X)
+#undef X
+        METRIC_TIME_COUNT
+};
+
+/* One that took `us` microseconds (negative counts as 0). */
+void metric_time(enum metric_time which, int64_t us);
+/* How many were timed, over all threads. */
+int64_t metric_time_count(enum metric_time which);
 
 /* Adds to the calling thread's block, which is made on first use (at most 256 threads). */
 void metric_add(enum metric m, int64_t n);

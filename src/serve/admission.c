@@ -57,8 +57,9 @@ struct passage {
     struct timer timer; /* patience; or 0 ms, to refuse from the loop */
     enum gate_answer answer;
     int retry_after_s;
-    bool is_called; /* under the lock: its letter is on its way */
-    bool left;      /* its owner does not want it any more; the letter will find nobody */
+    int64_t asked_us; /* monotonic */
+    bool is_called;   /* under the lock: its letter is on its way */
+    bool left;        /* its owner does not want it any more; the letter will find nobody */
 };
 
 /* ---- the gate, locked ---- */
@@ -229,6 +230,8 @@ static void become_stream(struct passage *p) {
 static void on_head(void *arg, const struct http_response *head) {
     struct passage *p = arg;
     bool absent = is_absence(head->status);
+    metric_time(METRIC_TIME_CALL_CONNECT + (enum metric_time)p->ticket.class,
+                clock_mono_us() - p->asked_us);
     judge(p,
           absent                    ? GATE_FAILED
           : head->status / 100 == 2 ? GATE_FINE
@@ -273,6 +276,7 @@ static const struct call_events call_events = {.on_head = on_head,
                                                .on_drained = on_drained};
 
 static void begin(struct passage *p, const struct call_request *request) {
+    p->asked_us = clock_mono_us();
     metric_add(METRIC_CALLS_CONNECT + (enum metric)p->ticket.class, 1);
     p->call = upstream_call(p->serve->upstream, request, &call_events, p);
 }

@@ -13,7 +13,7 @@
 static enum err judge(struct serve *s, struct request *r) {
     request_authenticate(s, r);
     if (!r->verified) {
-        metric_add(METRIC_TOKENS_REFUSED, 1);
+        request_count_refused_token(r->fault);
         return token_fault_err(r->fault);
     }
     return r->has_agent ? request_authorize(s, r) : ERR_BAD_AGENT_ID;

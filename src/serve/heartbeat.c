@@ -172,7 +172,7 @@ void heartbeat_journey(struct serve *s, struct request *r) {
     }
     request_authenticate(s, r);
     if (!r->verified) {
-        metric_add(METRIC_TOKENS_REFUSED, 1);
+        request_count_refused_token(r->fault);
         request_refuse(s, r, token_fault_err(r->fault));
         return;
     }

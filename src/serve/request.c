@@ -184,6 +184,14 @@ struct span caller_correlation(const struct caller *c) {
 
 /* ---- who ---- */
 
+_Static_assert((int)METRIC_TOKENS_REFUSED_NO_SUBJECT - (int)METRIC_TOKENS_REFUSED_ABSENT ==
+                   (int)TOKEN_NO_SUBJECT - (int)TOKEN_ABSENT,
+               "each fault has its row of tokens_refused_total, in the same order");
+
+void request_count_refused_token(enum token_fault fault) {
+    metric_add(METRIC_TOKENS_REFUSED_ABSENT + (enum metric)(fault - TOKEN_ABSENT), 1);
+}
+
 void request_authenticate(struct serve *s, struct request *r) {
     bool cached = false;
     struct span value = r->http->fields.known[HTTP_AUTHORIZATION];

@@ -49,6 +49,8 @@ void caller_keep(struct caller *c, const struct request *r);
 void caller_release(struct caller *c);
 struct span caller_correlation(const struct caller *c);
 
+/* Counts a token that is refused, by reason. */
+void request_count_refused_token(enum token_fault fault);
 /* Verifies the presented token (once); r->verified and r->fault say the result. */
 void request_authenticate(struct serve *s, struct request *r);
 /* ERR_OK, or what the route's `who`, revocation and the policy say to this token. */

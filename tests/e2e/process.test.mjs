@@ -189,12 +189,13 @@ test('TERM lets requests in flight end, closes what is idle, and exits 0', async
     half.send('GET /__stub/echo HTTP/1.1\r\nHost: a\r\n');
     await theStubHas('/__stub/slow', '/__stub/sse');
     gateway.child.signal('SIGTERM');
-    assert.equal(await idle.closed({ ms: 400 }), 'ended');
     half.send('\r\n');
     assert.equal((await half.answer()).header('connection'), 'close');
     await assert.rejects(Wire.open(gateway.target), 'nobody is taken any more');
     const answer = await slow.answer();
     assert.deepEqual([answer.status, answer.header('connection')], [200, 'close']);
+    /* Idle ones are given a second to ask once more. */
+    assert.equal(await idle.closed({ ms: 2000 }), 'ended');
     assert.match((await events.answer()).text, /event 5\n\n$/);
     const end = await within(2000, 'the end', gateway.child.exited);
     assert.equal(end.code, 0);

@@ -95,7 +95,7 @@ static bool is_sample(const char *line) {
 struct reading {
     char family[LINE_MAX_BYTES]; /* of the last TYPE line */
     char families[65536];        /* all of them so far, each between spaces */
-    bool had_help;
+    bool had_help, is_histogram;
     size_t samples;
 };
 
@@ -115,7 +115,9 @@ static void check_type(struct reading *r, const char *line) {
     size_t len = strlen(r->family);
     cr_expect(r->had_help && strncmp(line, r->family, len) == 0, "TYPE without HELP: %s", line);
     const char *kind = line + len + 1;
-    cr_expect(strcmp(kind, "counter") == 0 || strcmp(kind, "gauge") == 0, "%s", line);
+    r->is_histogram = strcmp(kind, "histogram") == 0;
+    cr_expect(r->is_histogram || strcmp(kind, "counter") == 0 || strcmp(kind, "gauge") == 0, "%s",
+              line);
     bool ends_in_total = len > 6 && strcmp(r->family + len - 6, "_total") == 0;
     cr_expect_eq(ends_in_total, strcmp(kind, "counter") == 0, "promtool would object to %s", line);
     r->had_help = false;
@@ -124,11 +126,35 @@ static void check_type(struct reading *r, const char *line) {
 static void check_sample(struct reading *r, const char *line) {
     size_t len = strlen(r->family);
     cr_expect(is_sample(line), "no sample: %s", line);
-    cr_expect(len && strncmp(line, r->family, len) == 0 && strchr("{ ", line[len]),
-              "not of family %s: %s", r->family, line);
+    const char *rest = line + len;
+    cr_expect(len && strncmp(line, r->family, len) == 0, "not of family %s: %s", r->family, line);
+    if (r->is_histogram)
+        rest += strncmp(rest, "_bucket", 7) == 0  ? 7
+                : strncmp(rest, "_count", 6) == 0 ? 6
+                : strncmp(rest, "_sum", 4) == 0   ? 4
+                                                  : 0;
+    cr_expect(strchr("{ ", *rest), "not of family %s: %s", r->family, line);
     cr_expect(strncmp(line, "aiwm_gateway_", 13) == 0, "%s", line);
     cr_expect_not(strstr(line, "agent_id"), "%s", line);
-    r->samples++;
+    r->samples += !r->is_histogram;
+}
+
+Test(metric, times_fall_into_rising_buckets_that_end_with_all_of_them) {
+    metric_time(METRIC_TIME_CALL_API, 90);
+    metric_time(METRIC_TIME_CALL_API, 100);
+    metric_time(METRIC_TIME_CALL_API, 101);
+    metric_time(METRIC_TIME_CALL_API, 500000000);
+    metric_time(METRIC_TIME_CALL_API, -5);
+    cr_expect_eq(metric_time_count(METRIC_TIME_CALL_API), 5);
+    cr_expect_eq(metric_time_count(METRIC_TIME_CALL_CONNECT), 0);
+    char *text = rendered();
+    static const char *const expected[] = {
+        "_bucket{class=\"api\",le=\"0.0001\"} 3\n", "_bucket{class=\"api\",le=\"0.00025\"} 4\n",
+        "_bucket{class=\"api\",le=\"120\"} 4\n",    "_bucket{class=\"api\",le=\"+Inf\"} 5\n",
+        "_sum{class=\"api\"} 500.000291\n",         "_count{class=\"api\"} 5\n"};
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        cr_expect(strstr(text, expected[i]), "%s", expected[i]);
+    free(text);
 }
 
 Test(metric, renders_what_a_scraper_takes_without_complaint) {
