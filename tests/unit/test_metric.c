@@ -88,7 +88,7 @@ static bool is_sample(const char *line) {
     if (!skip_name(&line) || !skip_labels(&line) || *line++ != ' ')
         return false;
     line += *line == '-';
-    size_t digits = strspn(line, "0123456789");
+    size_t digits = strspn(line, "0123456789.");
     return digits > 0 && line[digits] == '\0';
 }
 
