@@ -77,7 +77,8 @@ static int limit(void) {
 int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "limit") == 0)
         return limit();
-    int agents = argc == 4 ? atoi(argv[2]) : 0, seconds = argc == 4 ? atoi(argv[3]) : 0;
+    int agents = argc == 4 ? (int)strtol(argv[2], NULL, 10) : 0,
+        seconds = argc == 4 ? (int)strtol(argv[3], NULL, 10) : 0;
     bool fine = argc == 4 && strcmp(argv[1], "storm") == 0 && agents > 0 && agents <= 1000000 &&
                 seconds > 0 && seconds <= SIM_SECONDS_MAX;
     if (fine)

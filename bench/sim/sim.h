@@ -51,4 +51,4 @@ struct sim_limit_point {
 
 enum { SIM_LIMIT_SECONDS = 180, SIM_LIMIT_CAP = 128 };
 
-void sim_limit(enum sim_limiter limiter, struct sim_limit_point out[SIM_LIMIT_SECONDS]);
+void sim_limit(enum sim_limiter kind, struct sim_limit_point out[SIM_LIMIT_SECONDS]);
