@@ -68,6 +68,8 @@ static void note_trouble(struct redis *r, enum redis_trouble t) {
     struct redis_health *health = r->options->health;
     int none = REDIS_NONE;
     metric_add((enum metric)(METRIC_REDIS_ERROR_UNREACHABLE + (int)t - REDIS_UNREACHABLE), 1);
+    if (r->options->aside)
+        return;
     atomic_store(&health->trouble_ms, clock_mono_ms());
     if (atomic_compare_exchange_strong(&health->trouble, &none, (int)t))
         log_change(r, "redis is in trouble", t);
@@ -82,6 +84,8 @@ static void note_well(struct redis *r, enum redis_trouble t) {
 /* A good reply: has a trouble of commands only been quiet for long enough? */
 static void note_reply(struct redis *r) {
     struct redis_health *health = r->options->health;
+    if (r->options->aside)
+        return;
     enum redis_trouble t =
         (enum redis_trouble)atomic_load_explicit(&health->trouble, memory_order_relaxed);
     if (t == REDIS_NONE || redis_trouble_row(t)->ends_connection)
@@ -100,6 +104,8 @@ static void count_here(const struct redis *r, int n, bool changes_all) {
 
 static void note_here(struct redis *r) {
     struct redis_health *health = r->options->health;
+    if (r->options->aside)
+        return;
     int here = atomic_fetch_add(&health->here, 1) + 1;
     enum redis_trouble t = (enum redis_trouble)atomic_load(&health->trouble);
     count_here(r, 1, here == 1);
@@ -111,7 +117,8 @@ static void note_here(struct redis *r) {
 }
 
 static void note_away(struct redis *r) {
-    count_here(r, -1, atomic_fetch_sub(&r->options->health->here, 1) == 1);
+    if (!r->options->aside)
+        count_here(r, -1, atomic_fetch_sub(&r->options->health->here, 1) == 1);
 }
 
 /* Whether what Redis acknowledges is safe there. */
@@ -567,7 +574,8 @@ struct redis *redis_new(struct loop *loop, const struct redis_options *options, 
     r->state = state;
     r->arg = arg;
     r->sha = must_zalloc((options->script_count + 1) * sizeof *r->sha);
-    atomic_fetch_add(&options->health->clients, 1);
+    if (!options->aside)
+        atomic_fetch_add(&options->health->clients, 1);
     redis_link_init(&r->link, loop, &link_events, r);
     timer_init(&r->again, loop, attempt, r);
     timer_init(&r->patience, loop, on_patience_over, r);
@@ -582,7 +590,8 @@ void redis_free(struct redis *r) {
         return;
     if (r->phase == HERE)
         note_away(r);
-    atomic_fetch_sub(&r->options->health->clients, 1);
+    if (!r->options->aside)
+        atomic_fetch_sub(&r->options->health->clients, 1);
     timer_stop(&r->again);
     timer_stop(&r->patience);
     timer_stop(&r->watch);

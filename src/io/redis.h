@@ -45,9 +45,12 @@ struct redis_options {
     struct span username; /* empty: the default user */
     struct span password; /* empty: none */
     struct span sentinel_password;
-    int64_t connect_timeout_ms;         /* name, connection, handshake and greeting together */
-    int64_t command_timeout_ms;         /* for each reply; over it the connection is given up */
-    bool reads_only;                    /* any role will do, and scripts are not loaded */
+    int64_t connect_timeout_ms; /* name, connection, handshake and greeting together */
+    int64_t command_timeout_ms; /* for each reply; over it the connection is given up */
+    bool reads_only;            /* any role will do, and scripts are not loaded */
+    /* It waits for news and notices late: what happens to it is counted, but it does not say
+     * whether Redis is here (health, redis_up, the log). */
+    bool aside;
     const struct redis_script *scripts; /* `script_count` of them, for redis_run */
     size_t script_count;
     struct redis_health *health; /* borrowed; shared by the clients of a process */

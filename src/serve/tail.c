@@ -155,6 +155,7 @@ struct tail *tail_new(struct loop *loop, const struct redis_options *options, co
     t->options = *options;
     t->options.command_timeout_ms = TAIL_BLOCK_MS + TAIL_PATIENCE_MS;
     t->options.script_count = 0;
+    t->options.aside = true;
     t->key = span_of(key);
     t->events = events;
     t->arg = arg;

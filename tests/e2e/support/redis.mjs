@@ -181,7 +181,7 @@ export class Redis {
         await this.call('SAVE');
         const files = fs.readdirSync(this.dir, { recursive: true })
             .map((name) => path.join(this.dir, name)).filter((file) => fs.statSync(file).isFile());
-        const own = /(users\.acl|redis\.conf)$/; // what the test itself wrote
+        const own = /(users\.acl|redis\.conf|\.given)$/; // what the test itself wrote
         return Buffer.concat([...files.filter((file) => !own.test(file)).map((f) => fs.readFileSync(f)),
             Buffer.from(this.child.lines.join('\n'))]);
     }

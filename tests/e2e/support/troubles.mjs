@@ -9,6 +9,7 @@ import { startGateway } from './gateway.mjs';
 import { agentToken } from './jwt.mjs';
 import { Redis } from './redis.mjs';
 import { Stub, agentId } from './stub.mjs';
+import { Toxic } from './toxic.mjs';
 import { Wire, request } from './wire.mjs';
 
 /** Times that a test can wait for. */
@@ -38,7 +39,7 @@ export async function withRedis({ redis: given, options, settings = () => ({}), 
 
 /** The text in a file of the server's directory: for password_file. */
 export function fileWith(redis, text) {
-    const file = path.join(redis.dir, `${text.replace(/\W/g, '')}.txt`);
+    const file = path.join(redis.dir, `${text.replace(/\W/g, '')}.given`);
     fs.writeFileSync(file, text, { mode: 0o600 });
     return file;
 }
@@ -98,4 +99,34 @@ async function one(gateway, n, work, told) {
         await sleep(30);
     }
     wire.close();
+}
+
+/** The trouble is shown, unnoticed by agents (a connection that has nothing to say, the one between
+ * replicas, learns of it within 6 s); then `heal` heals it without a restart. */
+export async function comesAndGoes(gateway, reasons, { hurt, heal, ms = 15000 }) {
+    await isUp(gateway);
+    const told = await unnoticed(gateway, async () => {
+        await hurt();
+        await isDown(gateway, ms);
+        await heal();
+        await isUp(gateway, ms);
+        await eventually('it is said', () => changes(gateway).at(-1) === 'well', ms);
+    });
+    const said = changes(gateway);
+    assert.equal(said.length, 2, said.join());
+    assert.ok(reasons.includes(said[0]), said[0]);
+    return told;
+}
+
+/** The same with a relay between gateway and Redis. */
+export async function withToxic(setup, body) {
+    const redis = await Redis.start({ appendonly: true });
+    const toxic = await Toxic.start(redis.port);
+    try {
+        await withRedis({ redis, settings: () => ({ url: `redis://127.0.0.1:${toxic.port}` }), ...setup },
+            (gateway) => body(gateway, toxic, redis));
+    } finally {
+        await toxic.stop();
+        await redis.discard();
+    }
 }
