@@ -16,6 +16,7 @@
 #include "io/notify.h"
 #include "rules/seal.h"
 #include "serve/admission.h"
+#include "serve/aiwm_events.h"
 #include "serve/limiting.h"
 #include "serve/peers.h"
 
@@ -45,6 +46,7 @@ struct app {
     struct shared shared;
     struct loop loop; /* the main thread's: signals and the health port */
     struct operator_port *health;
+    struct aiwm_events *events;
     struct page_state pages;
     struct operator_site health_site;
     struct admin *admin; /* NULL: switched off */
@@ -325,6 +327,8 @@ static void begin(struct app *app) {
     signal(SIGPIPE, SIG_IGN);
     make_shared(app);
     peers_start(&app->shared, &app->loop);
+    app->events = aiwm_events_start(&app->shared, &app->loop, &app->first->setup.events,
+                                    app->shared.config->aiwm_events.stream);
     app->pages.shared = &app->shared;
 }
 
@@ -332,6 +336,7 @@ static void end(struct app *app) {
     each_worker(app, worker_join);
     each_worker(app, worker_close);
     each_worker(app, worker_free);
+    aiwm_events_free(app->events);
     peers_free(&app->shared);
     reload_free(app->reload);
     operator_free(app->health);

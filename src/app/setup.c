@@ -119,6 +119,31 @@ static bool make_redis(struct setup *s, struct str *complaints) {
     return !s->redis_url.tls || make_redis_tls(s, complaints);
 }
 
+static bool make_events(struct setup *s, struct str *complaints) {
+    const struct config *config = s->config;
+    char why[TLS_WHY];
+    if (config->aiwm_events.redis_url[0] == '\0')
+        return true;
+    const char *complaint = redis_url_parse(span_of(config->aiwm_events.redis_url), &s->events_url);
+    invariant(!complaint); /* the configuration was judged */
+    s->events = (struct redis_options){
+        .name = "aiwm_events",
+        .url = &s->events_url,
+        .username = span_of(config->aiwm_events.username),
+        .password = secret_span(&config->aiwm_events.password),
+        .connect_timeout_ms = config->redis.connect_timeout_ms,
+        .command_timeout_ms = config->redis.command_timeout_ms,
+        .reads_only = true,
+        .health = &s->events_health,
+    };
+    if (!s->events_url.tls)
+        return true;
+    s->events.tls = tls_client_new(secret_span(&config->aiwm_events.ca), why);
+    if (!s->events.tls)
+        str_addf(complaints, "aiwm_events.ca_file: %s\n", why);
+    return s->events.tls != NULL;
+}
+
 static void keep_running(struct setup *s, const struct config *running) {
     (void)config_needs_restart(running, s->config, &s->warnings);
     config_keep_running(running, s->config);
@@ -133,7 +158,8 @@ bool setup_read(struct setup *s, const char *config_file, char *const *environ,
     if (running)
         keep_running(s, running);
     bool tls_fine = make_tls(s, complaints), redis_fine = make_redis(s, complaints);
-    return make_upstream(s, complaints) && tls_fine && redis_fine;
+    bool events_fine = make_events(s, complaints);
+    return make_upstream(s, complaints) && tls_fine && redis_fine && events_fine;
 }
 
 void setup_release(struct setup *s) {
@@ -141,6 +167,7 @@ void setup_release(struct setup *s) {
     SSL_CTX_free(s->tls);
     SSL_CTX_free(s->upstream.tls);
     SSL_CTX_free(s->redis.tls);
+    SSL_CTX_free(s->events.tls);
     free(s->upstream_host);
     if (s->config)
         config_free(s->config);

@@ -19,6 +19,9 @@ struct setup {
     struct redis_url redis_url;
     struct redis_health redis_health;
     struct redis_options redis; /* its url is NULL: no Redis */
+    struct redis_url events_url;
+    struct redis_health events_health;
+    struct redis_options events; /* the controller's own Redis; its url is NULL: not followed */
 };
 
 /* Reads file and environment and judges all of it. `running`: the configuration whose values stay

@@ -224,7 +224,18 @@
     X(REDIS_ERROR_NOSCRIPT, counter, "redis_errors_total", "reason=\"noscript\"",                  \
       "Troubles with Redis by reason.")                                                            \
     X(REDIS_ERROR_OTHER, counter, "redis_errors_total", "reason=\"other\"",                        \
-      "Troubles with Redis by reason.")
+      "Troubles with Redis by reason.")                                                            \
+    X(AIWM_EVENTS_UP, gauge, "aiwm_events_up", "",                                                 \
+      "1 while the controller's own stream of events is followed.")                                \
+    X(AIWM_EVENTS_FORGOTTEN, counter, "aiwm_events_total", "result=\"forgotten\"",                 \
+      "Entries of the controller's stream: an agent was forgotten; not about that; the job was "   \
+      "gone already; its data names no agent.")                                                    \
+    X(AIWM_EVENTS_IGNORED, counter, "aiwm_events_total", "result=\"ignored\"",                     \
+      "Entries of the controller's stream.")                                                       \
+    X(AIWM_EVENTS_GONE, counter, "aiwm_events_total", "result=\"gone\"",                           \
+      "Entries of the controller's stream.")                                                       \
+    X(AIWM_EVENTS_UNREADABLE, counter, "aiwm_events_total", "result=\"unreadable\"",               \
+      "Entries of the controller's stream.")
 
 enum metric {
 #define X(symbol, kind, family, labels, help) METRIC_##symbol,

@@ -93,6 +93,15 @@ struct config {
         int64_t command_timeout_ms;
     } redis;
     struct {
+        char *redis_url; /* the controller's own Redis; "": not followed */
+        char *stream;
+        char *username;
+        char *password_file;
+        struct config_secret password;
+        char *ca_file;
+        struct config_secret ca;
+    } aiwm_events;
+    struct {
         bool enabled;
         char *key_file;
         struct config_secret key;

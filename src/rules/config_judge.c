@@ -67,9 +67,9 @@ static void judge_upstream_ca(struct config_reading *r) {
         config_warn(r, row_of("upstream.ca_file"), "is not used: upstream.url begins with http://");
 }
 
-static bool is_tls_redis(const struct config *config) {
+static bool is_tls_redis(const char *text) {
     struct redis_url url;
-    return !redis_url_parse(span_of(config->redis.url), &url) && url.tls;
+    return !redis_url_parse(span_of(text), &url) && url.tls;
 }
 
 /* Files that speak of TLS where there is none are a sign that TLS was meant. */
@@ -77,7 +77,7 @@ static void judge_redis(struct config_reading *r) {
     static const char *const tls_keys[] = {"redis.ca_file", "redis.certificate_file",
                                            "redis.private_key_file"};
     const struct config *c = r->config;
-    bool speaks_tls = c->redis.url[0] == '\0' || is_tls_redis(c);
+    bool speaks_tls = c->redis.url[0] == '\0' || is_tls_redis(c->redis.url);
     for (size_t i = 0; i < sizeof tls_keys / sizeof tls_keys[0]; i++)
         if (!speaks_tls && config_value_content(r->config, row_of(tls_keys[i]))->bytes)
             config_warn(r, row_of(tls_keys[i]), "is not used: redis.url is no rediss: URL");
@@ -107,6 +107,17 @@ static void judge_admin(struct config_reading *r) {
     if (token->bytes && token->len < TOKEN_MIN)
         config_complain(r, row_of("admin.token_file"),
                         "is shorter than 16 bytes; make one with `openssl rand -hex 32`");
+}
+
+static void judge_aiwm_events(struct config_reading *r) {
+    const struct config *c = r->config;
+    const char *url = c->aiwm_events.redis_url;
+    if (url[0] != '\0' && !is_tls_redis(url) && c->aiwm_events.ca.bytes)
+        config_warn(r, row_of("aiwm_events.ca_file"),
+                    "is not used: aiwm_events.redis_url is no rediss: URL");
+    if (c->aiwm_events.username[0] != '\0' && has_no_content(r, "aiwm_events.password_file"))
+        config_complain(r, row_of("aiwm_events.username"),
+                        "needs aiwm_events.password_file beside it");
 }
 
 /* ---- jwt ---- */
@@ -217,6 +228,7 @@ void config_judge(struct config_reading *r) {
     judge_upstream_ca(r);
     judge_redis(r);
     judge_admin(r);
+    judge_aiwm_events(r);
     judge_jwt(r);
     judge_cache_key(r);
     for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++)

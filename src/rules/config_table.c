@@ -142,6 +142,17 @@ const struct config_row config_rows[] = {
     DURATION(redis, command_timeout, "1s", "50ms", "60s", RESTART,
              "a Redis that is silent for longer is given up and connected to anew"),
 
+    TEXT(aiwm_events, redis_url, "", config_redis_url_complaint, false, RESTART,
+         "the controller's own Redis: agents' updates and deletions that bypass the gateway are "
+         "seen there; written like redis.url; empty: not followed"),
+    TEXT(aiwm_events, stream, "bull:agents.queue:events", config_stream_complaint, false, RESTART,
+         "where the controller's queue of agents tells its events"),
+    TEXT(aiwm_events, username, "", NULL, false, RESTART,
+         "user of that Redis' ACL; empty: the default user"),
+    CONTENT_AT_START(aiwm_events, password, "password of that Redis"),
+    CONTENT_AT_START(aiwm_events, ca,
+                     "CA certificates, PEM, that may vouch for it; else the system's"),
+
     BOOL(connect_cache, enabled, "true", RELOAD, "answer known agents' connects from the cache"),
     CONTENT(connect_cache, key,
             "key that seals cached answers, 32 bytes or more; else derived from the JWT secret"),

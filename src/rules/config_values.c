@@ -259,6 +259,19 @@ const char *config_redis_prefix_complaint(struct span text) {
                                                     "aiwm-gateway:";
 }
 
+/* Jobs' keys are made of what stands before "events". */
+const char *config_stream_complaint(struct span text) {
+    static const struct span end = {":events", 7};
+    enum { STREAM_MAX = 128 };
+    bool fits = text.len > end.len && text.len <= STREAM_MAX &&
+                span_equal(span_from(text, text.len - end.len), end);
+    for (size_t i = 0; i < text.len && fits; i++)
+        fits = text.ptr[i] > ' ' && text.ptr[i] <= '~';
+    return fits ? NULL
+                : "must be a queue's stream of events, printable ASCII without spaces; write it "
+                  "like bull:agents.queue:events";
+}
+
 const char *config_networks_complaint(struct span text) {
     struct networks networks;
     return networks_parse(text, &networks)

@@ -38,3 +38,4 @@ const char *config_prefix_complaint(struct span text);          /* "" or /segmen
 const char *config_redis_url_complaint(struct span text);       /* rules/redis_url.h */
 const char *config_redis_prefix_complaint(struct span text);    /* printable, no spaces or braces */
 const char *config_networks_complaint(struct span text);        /* "", or 10.0.0.0/8, 192.0.2.1 */
+const char *config_stream_complaint(struct span text);          /* a key that ends in ":events" */

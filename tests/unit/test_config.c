@@ -288,6 +288,10 @@ Test(config, refuses_values_that_only_look_like_values) {
         {"upstream.strip_prefix", "/d%65v", "letters, digits"},
         {"upstream.strip_prefix", "/dev?x", "letters, digits"},
         {"jwt.secret_file", "/a\x7f", "control or non-ASCII"},
+        {"aiwm_events.stream", "", "a queue's stream"},
+        {"aiwm_events.stream", ":events", "a queue's stream"},
+        {"aiwm_events.stream", "bull:agents.queue", "a queue's stream"},
+        {"aiwm_events.stream", "bull: agents:events", "a queue's stream"},
     };
     for (size_t i = 0; i < ROWS(rows); i++) {
         struct config c = {0};
@@ -683,6 +687,8 @@ static const char everything_changed[] =
     "redis: {url: 'rediss://r:1/2', key_prefix: 'x:', username: u, password_file: /secret,\n"
     "  sentinel_password_file: /secret, ca_file: /ca, certificate_file: /cert,\n"
     "  private_key_file: /key, connect_timeout: 2s, command_timeout: 3s}\n"
+    "aiwm_events: {redis_url: 'rediss://e:2', stream: 'q:events', username: v,\n"
+    "  password_file: /secret, ca_file: /ca}\n"
     "connect_cache: {enabled: false, key_file: /secret, previous_key_file: /previous,\n"
     "  fresh_for: 1ms, stale_after: 2ms, dead_before_expiry: 24h, refresh_rate: 6, refresh_burst: "
     "21, memory: 3GiB}\n"
