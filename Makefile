@@ -122,6 +122,15 @@ tsan: deps-test
 	@+$(AGAIN) all BUILD=$(BUILD)/tsan FLAVOUR=tsan
 	@BUILD=$(BUILD)/tsan tests/support/run-tests.sh e2e
 
+##   make fault           kills -9 of gateways, Redis and controller under load, FAULT_ROUNDS=20:
+##                        some fifteen minutes; SEED=N repeats a run. With sanitizers:
+##                        make fault BUILD=build/asan FLAVOUR=asan (or tsan)
+.PHONY: fault
+FAULT_ROUNDS ?= 20
+fault: deps-test
+	@+$(AGAIN) all
+	@BUILD=$(BUILD) tests/support/fault.sh --rounds $(FAULT_ROUNDS) $(if $(SEED),--seed $(SEED))
+
 ##   make proof           what is promised, measured at full size: some five minutes; docs/proof.md
 .PHONY: proof
 proof: deps-test

@@ -1,6 +1,8 @@
 // What was promised, held against what the controller saw.
 import { readEntry } from './agents.mjs';
 
+const RETURN_MS = 4000; // until all replicas have told what happened meanwhile
+
 /** The controller's journal by agent, in order of arrival. */
 export function seenByAgent(journal) {
     const byAgent = new Map();
@@ -9,7 +11,7 @@ export function seenByAgent(journal) {
         const read = readEntry(entry);
         if (!read) continue;
         if (!byAgent.has(read.agent)) byAgent.set(read.agent, []);
-        byAgent.get(read.agent).push({ ...read, life: entry.life, seq: entry.seq });
+        byAgent.get(read.agent).push({ ...read, life: entry.life, seq: entry.seq, ms: entry.mono_ms });
     }
     return byAgent;
 }
@@ -30,12 +32,23 @@ export function lost(agents, seen) {
     });
 }
 
+/** Were these two held by two replicas that could not tell each other, Redis being away? No one can
+ * then keep them in order. `absences` are spans of monotonic ms. */
+function couldNotKnow(agent, before, after, absences) {
+    const of = (mark) => agent.acknowledged.find((a) => a.mark === mark);
+    const [older, newer] = [of(after.mark), of(before.mark)];
+    return older?.memory && newer && older.by !== newer.by &&
+        absences.some(({ from, to }) => after.ms >= from && after.ms <= to + RETURN_MS);
+}
+
 /** Where something older came after something newer: { agent, before, after }. */
-export function overtaken(seen) {
+export function overtaken(agents, seen, absences) {
     const found = [];
+    const byId = new Map(agents.map((agent) => [agent.id, agent]));
     for (const [agent, entries] of seen)
         for (const [i, after] of entries.entries())
-            if (i > 0 && after.mark < entries[i - 1].mark)
+            if (i > 0 && after.mark < entries[i - 1].mark &&
+                !couldNotKnow(byId.get(agent), entries[i - 1], after, absences))
                 found.push({ agent, before: entries[i - 1], after });
     return found;
 }

@@ -20,6 +20,9 @@ const times = {
     expiry: '1h', // nothing may be excused by its age
 };
 
+/** As the controller's journal counts. */
+const monotonicMs = () => Number(process.hrtime.bigint() / 1000000n);
+
 class World {
     /** options: replicas, agents, seconds, secure; dice. */
     static async start(options, dice) {
@@ -56,12 +59,13 @@ class World {
     #down = { stub: [], redis: [] };
 
     async #absent(what, ms, gone, back) {
-        const span = { from: Date.now(), to: Infinity };
+        const span = { from: Date.now(), to: Infinity, monoFrom: monotonicMs() };
         this.#down[what]?.push(span);
         await gone();
         await sleep(ms);
         await back();
         span.to = Date.now();
+        span.monoTo = monotonicMs();
     }
 
     deeds = {
@@ -128,7 +132,8 @@ class World {
         return {
             settledMs: Date.now() - start,
             lost: lost(this.agents, seen),
-            overtaken: overtaken(seen),
+            overtaken: overtaken(this.agents, seen, this.#down.redis.map(
+                ({ monoFrom, monoTo = Infinity }) => ({ from: monoFrom, to: monoTo }))),
             failures: failures.filter((f) => !this.#isExcused(f)),
             figures: {
                 acknowledged: acknowledged.length,
