@@ -92,10 +92,11 @@ limited() {
     )
 }
 
+# podman keeps a volume for each ConfigMap and emptyDir, with the modes of the first image it met.
 remove_pod() {
-    timeout $POD_LIMIT podman pod rm -f -t 1 $pod >/dev/null 2>&1
-    timeout $POD_LIMIT podman volume rm $(podman volume ls -q --filter name=$pod) >/dev/null 2>&1
-}
+    timeout $POD_LIMIT podman pod rm -f -t 1 $pod
+    timeout $POD_LIMIT podman volume rm -f $(node tests/image/volumes.mjs <"$work/pod.yaml")
+} >/dev/null 2>&1
 
 [ "$(id -u)" = 0 ] || skip "only root may make systems and pods"
 for tool in podman buildah runc mmdebstrap; do need $tool $tool; done
@@ -114,9 +115,9 @@ limited $BUILD_LIMIT stub build_image stub --target build || fail "deploy/Docker
 (cd tests/k8s && timeout 180 npm ci --no-audit --no-fund) >"$work/npm.log" 2>&1 ||
     skip "npm cannot get its packages"
 
+node tests/image/pod.mjs $names $pod >"$work/pod.yaml" 2>"$work/pod.log" || fail "the pod's manifest" pod
 trap remove_pod EXIT
 remove_pod
-node tests/image/pod.mjs $names $pod >"$work/pod.yaml" 2>"$work/pod.log" || fail "the pod's manifest" pod
 timeout $POD_LIMIT podman play kube --network none "$work/pod.yaml" >"$work/play.log" 2>&1 ||
     fail "podman play kube" play
 inside=$(podman inspect -f '{{.State.Pid}}' "$(podman pod inspect -f '{{.InfraContainerID}}' $pod)")
