@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -37,7 +38,6 @@ static int open_socket(int family, int64_t timeout_ms) {
 
 static int converse(int fd, const struct sockaddr_storage *to, int to_len, const char *path) {
     char request[256], answer[STATUS_LINE + 1] = "";
-    int status = 0;
     int len = snprintf(request, sizeof request,
                        "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", path);
     if (connect(fd, (const struct sockaddr *)to, (socklen_t)to_len) < 0 ||
@@ -45,7 +45,9 @@ static int converse(int fd, const struct sockaddr_storage *to, int to_len, const
         return 0;
     if (recv(fd, answer, STATUS_LINE, MSG_WAITALL) != STATUS_LINE)
         return 0;
-    return sscanf(answer, "HTTP/1.1 %3d", &status) == 1 ? status : 0;
+    if (strncmp(answer, "HTTP/1.1 ", 9) != 0)
+        return 0;
+    return (int)strtol(answer + 9, NULL, 10);
 }
 
 int ask_status(const char *where, const char *path, int64_t timeout_ms, const char **why) {

@@ -177,8 +177,9 @@ void redis_link_init(struct redis_link *l, struct loop *loop, const struct redis
 
 void redis_link_release(struct redis_link *l) {
     redis_link_close(l);
-    for (struct redis_pending *p; (p = redis_link_take(l)) != NULL;)
-        redis_pending_free(p);
+    list_each_safe (at, &l->pending)
+        redis_pending_free(container_of(at, struct redis_pending, link));
+    list_init(&l->pending);
     str_release(&l->out);
 }
 

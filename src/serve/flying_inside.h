@@ -47,7 +47,7 @@ struct passenger {
 };
 
 /* Under the agent's lock: a flight of this leader's. */
-void flying_take_off(struct passenger *leader, struct agent *agent);
+void flying_take_off(struct passenger *p, struct agent *agent);
 /* Under the agent's lock: ends it; who followed is moved to `followers`. */
 void flying_disembark(struct passenger *leader, struct list *followers);
 void flying_tell_followers(struct list *followers, struct outcome *outcome);
@@ -56,7 +56,7 @@ void flying_outcome_unref(struct outcome *o); /* NULL is fine */
 void flying_passenger_free(struct passenger *p);
 void flying_drop_kept(struct passenger *p);
 /* Asks the controller, or denies it. Borrows head and body during the call. */
-void flying_ask(struct passenger *leader, struct span head, struct span body);
+void flying_ask(struct passenger *p, struct span head, struct span body);
 
 /* Looks at what other replicas have learnt, and then asks the controller or not. Its request stands
  * in serve->head already. False: there is no use in looking. */

@@ -23,7 +23,7 @@ enum { PEERS_DEAF_MS = 60000, PEERS_JOURNAL_AGENTS = 4096, PEERS_REPLICA_ID = 16
 /* Sets shared->peers; before the workers start. Leaves it NULL where no Redis is configured. */
 void peers_start(struct shared *shared, struct loop *loop);
 /* We are about to end: the others need not count on us. */
-void peers_leave(struct peers *f);
+void peers_leave(struct peers *p);
 /* Has all been told that can be told now? */
 bool peers_is_quiet(const struct peers *f);
 /* After the workers have ended. */
