@@ -1,5 +1,6 @@
 // Several gateways that share a Redis, in front of one stub.
 import { eventually } from './child.mjs';
+import { Controller } from './controller.mjs';
 import { Gateway } from './gateway.mjs';
 import { Redis } from './redis.mjs';
 import { Stub } from './stub.mjs';
@@ -9,13 +10,15 @@ export class Fleet {
     gateways = [];
     toxics = [];
 
-    /** options: redis (for Redis.start), stub (for Stub.start), config (of all gateways). */
-    static async start({ redis, stub, config } = {}) {
+    /** options: redis (for Redis.start), stub (for Stub.start) or controller (for Controller.start),
+     * config (of all gateways). */
+    static async start({ redis, stub, controller, config } = {}) {
         const fleet = new Fleet();
         fleet.config = config;
         try {
             fleet.redis = await Redis.start(redis);
-            fleet.stub = await Stub.start({ transcripts: false, ...stub });
+            fleet.stub = controller ? await Controller.start(controller)
+                : await Stub.start({ transcripts: false, ...stub });
         } catch (error) {
             await fleet.discard();
             throw error;
@@ -46,7 +49,7 @@ export class Fleet {
         for (const gateway of this.gateways) await gateway.discard();
         for (const relay of this.toxics) await relay.stop();
         await this.redis?.discard();
-        if (this.stub && !this.stub.child.ended) await this.stub.child.kill();
+        if (this.stub?.child?.ended === undefined) await (this.stub?.child?.kill() ?? this.stub?.stop());
     }
 }
 
