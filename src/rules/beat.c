@@ -46,8 +46,8 @@ enum beat_place beat_hold(struct beat_state *s, uint64_t sequence, enum beat_sta
 
 /* Against what the controller knows, not against the beat that was replaced: a change that was
  * taken back within the gap needs no call. */
-static bool is_urgent(const struct beat_state *s) {
-    return !s->status_known || s->after_silence || s->status != s->forwarded_status;
+bool beat_is_news(const struct beat_state *s, enum beat_status status) {
+    return !s->status_known || s->after_silence || status != s->forwarded_status;
 }
 
 /* The agent's next point in the cycle at or after `from_ms`. */
@@ -77,7 +77,7 @@ static int64_t phase_due_ms(const struct beat_state *s, const struct beat_policy
 }
 
 int64_t beat_due_ms(const struct beat_state *s, const struct beat_policy *policy, uint64_t phase) {
-    int64_t due = is_urgent(s) ? s->received_ms : phase_due_ms(s, policy, phase);
+    int64_t due = beat_is_news(s, s->status) ? s->received_ms : phase_due_ms(s, policy, phase);
     if (s->last_forward_ms >= 0)
         due = later(due, s->last_forward_ms + policy->min_gap_ms);
     return later(due, s->retry_ms);

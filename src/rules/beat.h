@@ -66,6 +66,9 @@ uint64_t beat_pass(struct beat_state *s, const struct beat_policy *policy, int64
 enum beat_place beat_hold(struct beat_state *s, uint64_t sequence, enum beat_status status,
                           int64_t received_ms);
 
+/* Would a beat with this status be passed on out of turn? */
+bool beat_is_news(const struct beat_state *s, enum beat_status status);
+
 /* When the held beat is due (may lie in the past). Only while held. `phase` is the agent's hash. */
 int64_t beat_due_ms(const struct beat_state *s, const struct beat_policy *policy, uint64_t phase);
 

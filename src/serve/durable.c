@@ -65,14 +65,28 @@ struct words {
     char claimant[40];
 };
 
+/* The buffers are not cleared: they are large, and filled before they are read. */
+static void begin(struct words *w, const struct serve *s, size_t keys) {
+    w->durable = s->durable;
+    w->keys = keys;
+    w->count = 0;
+}
+
 static void add(struct words *w, struct span word) {
     w->word[w->count++] = word;
 }
 
+/* By hand: a beat has a dozen numbers, and printf costs more than sealing it. */
 static void add_int(struct words *w, int64_t value) {
-    char *digits = w->digits[w->count];
-    int len = snprintf(digits, DIGITS, "%lld", (long long)value);
-    add(w, (struct span){digits, (size_t)len});
+    char *end = w->digits[w->count] + DIGITS, *at = end;
+    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    do {
+        *--at = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest > 0);
+    if (value < 0)
+        *--at = '-';
+    add(w, (struct span){at, (size_t)(end - at)});
 }
 
 static void add_record(struct words *w, const struct agent_id *id) {
@@ -227,7 +241,8 @@ bool durable_store(struct serve *s, const struct durable_beat *beat, redis_done 
     const struct delivery *d = beat->delivery;
     if (beat->token.len > TOKEN_MAX || beat->body.len > BODY_MAX)
         return false;
-    struct words w = {.durable = s->durable, .keys = 4};
+    struct words w;
+    begin(&w, s, 4);
     add_record(&w, &d->id);
     add_key(&w, KEY_DUE);
     add_key(&w, KEY_SENDING);
@@ -285,7 +300,8 @@ void durable_read_stored(struct serve *s, const struct redis_reply *reply,
 /* ---- claiming ---- */
 
 bool durable_claim(struct serve *s, size_t limit, uint64_t claim, redis_done *done, void *arg) {
-    struct words w = {.durable = s->durable, .keys = 5};
+    struct words w;
+    begin(&w, s, 5);
     bool expires = atomic_load(&s->shared->bulk_state) != BULK_ON;
     for (enum key k = KEY_DUE; k <= KEY_SETTLE; k++)
         add_key(&w, k);
@@ -335,7 +351,8 @@ bool durable_done(struct serve *s, const struct delivery *d, enum beat_answer an
                   const struct durable_verdict *verdict, redis_done *done, void *arg) {
     static const char *const outcomes[] = {
         [BEAT_TAKEN] = "taken", [BEAT_REFUSED] = "refused", [BEAT_FAILED] = "failed"};
-    struct words w = {.durable = s->durable, .keys = 3};
+    struct words w;
+    begin(&w, s, 3);
     add_record(&w, &d->id);
     add_key(&w, KEY_DUE);
     add_key(&w, KEY_SENDING);
@@ -357,7 +374,8 @@ bool durable_tell(struct serve *s, const struct delivery *delivery, bool status_
     static const char *const outcomes[] = {[DURABLE_SENT] = "sent",
                                            [DURABLE_DISCONNECTED] = "disconnected",
                                            [DURABLE_FAILED] = "failed"};
-    struct words w = {.durable = s->durable, .keys = 3};
+    struct words w;
+    begin(&w, s, 3);
     add_record(&w, &delivery->id);
     add_key(&w, KEY_DUE);
     add_key(&w, KEY_TURNS);
@@ -374,7 +392,8 @@ bool durable_tell(struct serve *s, const struct delivery *delivery, bool status_
 
 bool durable_take(struct serve *s, const struct agent_id *id, uint64_t claim, redis_done *done,
                   void *arg) {
-    struct words w = {.durable = s->durable, .keys = 3};
+    struct words w;
+    begin(&w, s, 3);
     add_record(&w, id);
     add_key(&w, KEY_DUE);
     add_key(&w, KEY_TURNS);
@@ -385,7 +404,8 @@ bool durable_take(struct serve *s, const struct agent_id *id, uint64_t claim, re
 }
 
 bool durable_hello(struct serve *s, bool was_away, redis_done *done, void *arg) {
-    struct words w = {.durable = s->durable, .keys = 3};
+    struct words w;
+    begin(&w, s, 3);
     add_key(&w, KEY_SETTLE);
     add_key(&w, KEY_SETTLING);
     add_key(&w, KEY_SEEN);
@@ -395,7 +415,8 @@ bool durable_hello(struct serve *s, bool was_away, redis_done *done, void *arg) 
 }
 
 bool durable_lift(struct serve *s, const struct agent_id *id, redis_done *done, void *arg) {
-    struct words w = {.durable = s->durable, .keys = 1};
+    struct words w;
+    begin(&w, s, 1);
     add_record(&w, id);
     return run(s, SCRIPT_BEAT_LIFT, &w, done, arg);
 }

@@ -51,9 +51,8 @@ struct reception {
     } as;
     struct turn *turn;
     struct verdict verdict;
-    struct arrival arrival; /* what is stored */
-    uint64_t known_settled; /* likewise: up to what we know its agent's beats settled */
-    bool had_verdict;       /* likewise: here, and perhaps no more */
+    struct arrival arrival;     /* what is stored */
+    struct storing_facts facts; /* likewise */
 };
 
 static struct arrival arrive(struct serve *s, struct agent *agent, const struct request *r,
@@ -92,8 +91,10 @@ static void take(struct serve *s, struct agent *agent, const struct request *r,
         out->as = out->turn ? PASSES : CROWDED;
     } else {
         out->arrival = arrive(s, agent, r, beat);
-        out->known_settled = agent->beat.settled;
-        out->had_verdict = v != NULL;
+        out->facts =
+            (struct storing_facts){.settled = agent->beat.settled,
+                                   .had_verdict = v != NULL,
+                                   .urgent = beat_is_news(&agent->beat, beat->kind.status)};
         out->as = STORES;
         if (!shared)
             hold(s, agent, r, &out->arrival, out);
@@ -120,7 +121,7 @@ static void carry_on(struct serve *s, struct request *r, struct reception *taken
     flush_launch(s->flush);
     switch (taken->as) {
     case STORES:
-        if (!storing_start(s, r, &taken->arrival, taken->known_settled, taken->had_verdict))
+        if (!storing_start(s, r, &taken->arrival, &taken->facts))
             hold_after_all(s, r, taken);
         break;
     case HELD:

@@ -212,15 +212,15 @@ static struct storing *storing_new(struct serve *s, const struct arrival *a,
     return st;
 }
 
-static bool ask(struct storing *st, uint64_t known, bool heed) {
+static bool ask(struct storing *st, const struct storing_facts *facts, bool heed) {
     struct serve *s = st->serve;
-    bool reserved = claims_may_claim(s) && flush_reserve(s->flush, 1);
+    bool reserved = facts->urgent && claims_may_claim(s) && flush_reserve(s->flush, 1);
     if (reserved)
         st->delivery.claim = durable_new_claim(s);
     struct durable_beat beat = {.delivery = &st->delivery,
                                 .token = token_of(st),
                                 .body = body_of(st),
-                                .known = known,
+                                .known = facts->settled,
                                 .heed = heed,
                                 .may_claim = reserved};
     st->reserved = reserved;
@@ -232,11 +232,11 @@ static bool ask(struct storing *st, uint64_t known, bool heed) {
 }
 
 bool storing_start(struct serve *s, const struct request *r, const struct arrival *a,
-                   uint64_t known_settled, bool had_verdict) {
+                   const struct storing_facts *facts) {
     struct storing_queue *q = s->storing;
     struct storing *st = storing_new(s, a, &r->agent);
-    st->had_verdict = had_verdict;
-    if (!ask(st, known_settled, true)) {
+    st->had_verdict = facts->had_verdict;
+    if (!ask(st, facts, true)) {
         storing_free(st);
         return false;
     }
@@ -256,7 +256,7 @@ bool storing_move(struct serve *s, struct agent *agent) {
                         .received_ms = agent->beat.received_ms};
     struct storing *st = storing_new(s, &a, &agent->id);
     st->in_memory = true;
-    if (!ask(st, agent->beat.settled, false)) {
+    if (!ask(st, &(struct storing_facts){.settled = agent->beat.settled, .urgent = true}, false)) {
         storing_free(st);
         return false;
     }

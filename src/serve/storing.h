@@ -19,9 +19,16 @@ void storing_queue_free(struct storing_queue *q);
 
 /* Is Redis here, and quick enough to be waited for? */
 bool storing_is_possible(const struct serve *s);
+/* What is known here of the agent, perhaps no more true. */
+struct storing_facts {
+    uint64_t settled; /* up to this stamp its beats are */
+    bool had_verdict;
+    bool urgent; /* a first or changed one: there shall be a sender free for it */
+};
+
 /* False: it could not be asked, nothing was done. The agent is not locked. */
 bool storing_start(struct serve *s, const struct request *r, const struct arrival *a,
-                   uint64_t known_settled, bool had_verdict);
+                   const struct storing_facts *facts);
 /* A beat held in memory goes there, too; it is released when it has arrived. Under the agent's
  * lock. False: it could not be asked. */
 bool storing_move(struct serve *s, struct agent *agent);
