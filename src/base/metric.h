@@ -254,6 +254,8 @@ enum metric {
     X(CALL_API, "controller_duration_seconds", "class=\"api\"",                                    \
       "From asking the controller to the head of its answer, by class.")                           \
     X(CALL_STREAM, "controller_duration_seconds", "class=\"stream\"",                              \
+      "From asking the controller to the head of its answer, by class.")                           \
+    X(CALL_PROBE, "controller_duration_seconds", "class=\"probe\"",                                \
       "From asking the controller to the head of its answer, by class.")
 
 enum metric_time {

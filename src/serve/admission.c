@@ -227,6 +227,9 @@ static void become_stream(struct passage *p) {
     settle(p->serve->shared, clock_mono_us(), "");
 }
 
+_Static_assert((int)METRIC_TIME_COUNT - (int)METRIC_TIME_CALL_CONNECT >= (int)GATE_CLASSES,
+               "each class has its row of controller_duration_seconds, in the same order");
+
 static void on_head(void *arg, const struct http_response *head) {
     struct passage *p = arg;
     bool absent = is_absence(head->status);
