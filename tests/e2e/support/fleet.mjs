@@ -58,7 +58,7 @@ export async function hears(gateway, ms) {
     const workers = gateway.config.workers;
     await eventually('the others are heard', async () =>
         (await gateway.metric('purge_channel_up')) === 1 &&
-        (await gateway.metric('redis_connections')) >= workers + 2, ms);
+        (await gateway.metric('redis_connections')) >= workers + 1, ms);
 }
 
 /** Runs `body` with a fleet, and ends it as it should end. */
