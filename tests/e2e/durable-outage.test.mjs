@@ -51,7 +51,6 @@ describe('heartbeats without their Redis', SUITE, () => {
             await fleet.durable(a, 1, 'online', 1);
             await fleet.arrives(1, ['online 1']);
             await fleet.durable(a, 1, 'online', 2); // held in Redis
-            await sleep(1100); // AOF everysec: it has been written
             await fleet.redis.kill();
             await Promise.all([away(a), away(b)]);
             await fleet.fleeting(b, 1, 'busy', 3); // changed: delivered from memory
@@ -118,7 +117,6 @@ describe('heartbeats without their Redis', SUITE, () => {
             await fleet.durable(a, 1, 'online', 1);
             await fleet.arrives(1, ['online 1']);
             await fleet.durable(a, 1, 'online', 2);
-            await sleep(1100);
             await fleet.redis.kill();
             await Promise.all([away(a), away(b)]);
             assert.equal((await fleet.disconnect(b, 1)).status, 201);
@@ -143,7 +141,7 @@ describe('heartbeats without their Redis', SUITE, () => {
 
 describe('heartbeats before a slow Redis', SUITE, () => {
     test('do not wait longer than their budget: memory has them, until Redis has', () =>
-        Fleet.using({ replicas: 1, heartbeat: patient, redisConfig: { command_timeout: '30s' } }, async (fleet) => {
+        Fleet.using({ replicas: 1, heartbeat: { ...patient, ack_budget: '50ms' }, redisConfig: { command_timeout: '30s' } }, async (fleet) => {
             const [a] = fleet.gateways;
             await fleet.durable(a, 1, 'online', 1);
             await fleet.arrives(1, ['online 1']);
@@ -153,13 +151,13 @@ describe('heartbeats before a slow Redis', SUITE, () => {
             await fleet.fleeting(a, 2, 'online', 1);
             fleet.redis.resume();
             await eventually('memory to be empty', async () => (await fleet.counts(a)).held === 0, 15000);
-            await fleet.durable(a, 1, 'busy', 4);
+            await fleet.beat(a, 1, 'busy', 4);
             await fleet.arrives(1, ['online 1', 'busy 4']);
             await fleet.arrives(2, ['online 1']);
         }));
 
     test('are all acknowledged while it is stopped, and none is lost', () =>
-        Fleet.using({ workers: 2 }, async (fleet) => {
+        Fleet.using({ workers: 2, heartbeat: { ack_budget: '50ms' } }, async (fleet) => {
             const agents = Array.from({ length: 20 }, (_, n) => n);
             let mark = 0;
             const round = async () => {

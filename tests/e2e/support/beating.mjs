@@ -9,13 +9,15 @@ import { Redis } from './redis.mjs';
 import { Stub, agentId } from './stub.mjs';
 import { call } from './wire.mjs';
 
-/** Times that a test can wait for. */
+/** Times that a test can wait for; and Redis has all the time that a busy machine may need. */
 export const quick = {
     forward_interval: '1s', max_hold: '700ms', expiry: '20s', min_forward_gap: '200ms', max_rate: 100,
+    ack_budget: '5s',
 };
 /** Nothing but first beats and changed states is passed on while the test lasts. */
 export const patient = {
     forward_interval: '1h', max_hold: '1h', expiry: '1h', min_forward_gap: '0s', max_rate: 100,
+    ack_budget: '5s',
 };
 
 export const of = (n, action = 'heartbeat') => `/agents/${agentId(n)}/${action}`;
@@ -31,7 +33,10 @@ export class Beating {
         fleet.options = options;
         try {
             fleet.stub = options.stub ?? await Stub.start({ transcripts: false, bulk: Boolean(options.bulk) });
-            fleet.redis = await Redis.start({ appendonly: true, ...options.redis });
+            // What it has answered it has written: kills of Redis are seen by themselves.
+            fleet.redis = await Redis.start({
+                appendonly: true, conf: { appendfsync: 'always' }, ...options.redis,
+            });
             for (let i = 0; i < (options.replicas ?? 2); i++) await fleet.add();
             await body(fleet);
             for (const gateway of fleet.gateways)
