@@ -26,6 +26,7 @@ struct claims {
     struct list settling; /* replies that are awaited */
     size_t settling_count;
     bool asking;
+    bool noted;        /* something became due since we asked */
     bool more;         /* is due, as far as we know */
     bool none_due;     /* draining: nothing was due when we last looked */
     bool unopened;     /* logged: a beat that does not open */
@@ -174,12 +175,13 @@ static void on_claimed(void *arg, const struct redis_reply *reply) {
     report_held(s, found.held);
     send_all(c, reply, found.count);
     c->none_due = found.count == 0;
-    c->more = found.any_next && found.next_ms <= 0;
-    timer_start(&c->timer, pause_ms(&found));
+    c->more = c->noted || (found.any_next && found.next_ms <= 0);
+    timer_start(&c->timer, c->noted ? AGAIN_MS : pause_ms(&found));
 }
 
 static void ask(struct claims *c) {
     struct serve *s = c->serve;
+    c->noted = false;
     c->limit = room(s);
     c->reserved = !bulk_is_on(s) && flush_reserve(s->flush, c->limit) ? c->limit : 0;
     if (c->limit == 0)
@@ -224,7 +226,7 @@ void claims_wake(struct serve *s) {
 }
 
 void claims_note_due(struct serve *s) {
-    s->claims->more = true;
+    s->claims->more = s->claims->noted = true;
     claims_wake(s);
 }
 

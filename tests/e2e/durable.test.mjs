@@ -19,6 +19,7 @@ describe('a heartbeat in Redis', SUITE, () => {
         Fleet.using({ replicas: 1 }, async (fleet) => {
             const [a] = fleet.gateways;
             await fleet.durable(a, 1, 'online', 1);
+            await fleet.arrives(1, ['online 1']);
             await fleet.durable(a, 1, 'online', 2);
             assert.equal(await fleet.heldShared(), 1);
             assert.equal((await fleet.counts(a)).held, 0, 'not in memory');
@@ -171,6 +172,7 @@ describe('a gateway that is gone', SUITE, () => {
             const [a] = fleet.gateways;
             const agents = Array.from({ length: 30 }, (_, n) => n);
             for (const n of agents) await fleet.durable(a, n, 'online', 1);
+            await eventually('the first ones', async () => (await fleet.stub.counts()).heartbeats_ok === 30);
             for (const n of agents) await fleet.durable(a, n, 'online', 2);
             await a.child.kill();
             for (const n of agents) await fleet.arrives(n, ['online 1', 'online 2']);
@@ -216,9 +218,9 @@ describe('a gateway that is gone', SUITE, () => {
     test('ended by TERM: what is due is delivered, the rest stays in Redis, and that is fine', () =>
         Fleet.using({ replicas: 1, heartbeat: patient }, async (fleet) => {
             const [a] = fleet.gateways;
-            await fleet.durable(a, 1, 'online', 1);
+            for (const n of [1, 2]) await fleet.durable(a, n, 'online', 1);
+            for (const n of [1, 2]) await fleet.arrives(n, ['online 1']);
             await fleet.durable(a, 1, 'online', 2);
-            await fleet.durable(a, 2, 'online', 1);
             await fleet.durable(a, 2, 'busy', 2);
             await a.stop();
             assert.deepEqual(await fleet.arrived(1), ['online 1']);
@@ -249,6 +251,7 @@ describe('a gateway that is gone', SUITE, () => {
             async (fleet) => {
                 const [a] = fleet.gateways;
                 await fleet.durable(a, 1, 'online', 1);
+                await fleet.arrives(1, ['online 1']);
                 await fleet.durable(a, 1, 'online', 2);
                 await a.child.kill();
                 const config = { forward_interval: '1s', max_hold: '700ms' };
@@ -328,6 +331,7 @@ describe('calls that keep their place, over replicas', SUITE, () => {
         Fleet.using({ heartbeat: patient }, async (fleet) => {
             const [a, b] = fleet.gateways;
             await fleet.durable(a, 1, 'online', 1);
+            await fleet.arrives(1, ['online 1']);
             await fleet.durable(a, 1, 'online', 2);
             assert.equal((await fleet.disconnect(b, 1)).status, 201);
             await eventually('the drop', async () => await fleet.heldShared() === 0);
@@ -382,6 +386,7 @@ describe('calls that keep their place, over replicas', SUITE, () => {
         Fleet.using({ heartbeat: patient }, async (fleet) => {
             const [a, b] = fleet.gateways;
             await fleet.durable(a, 1, 'online', 1);
+            await fleet.arrives(1, ['online 1']);
             await fleet.durable(a, 1, 'online', 2);
             const body = { status: 'busy', metrics: { mark: 3, large: 'x'.repeat(9000) } };
             const answer = await call(b.target, 'POST', of(1), { token: agentToken(agentId(1)), body });
