@@ -11,12 +11,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FILL_PROOF = 8 /* bytes of the proof that tell one secret's fill from another's */ };
+enum {
+    FILL_PROOF = 8, /* bytes of the proof that tell one secret's fill from another's */
+    ONCE_MORE_MS = 5,
+};
 
 struct shelf {
     struct serve *serve;
     struct list looks;
     int64_t settled_ms; /* monotonic: from then on things are looked up */
+    uint64_t answers;   /* that came so far, and one */
     bool was_away, closed;
 };
 
@@ -31,6 +35,8 @@ struct look {
     struct timer timer; /* too late; or time to ask again */
     bool asking;        /* a question is under way */
     bool cancelled;
+    int64_t asked_ms; /* monotonic */
+    uint64_t answers; /* of the shelf, when its time was last over; 0: it was not */
     int64_t until_ms; /* monotonic: another replica's fill is waited for */
 };
 
@@ -159,6 +165,7 @@ static void on_answered(void *arg, const struct redis_reply *reply) {
     struct look *look = arg;
     struct span word = redis_text(redis_at(reply, 0));
     look->asking = false;
+    look->shelf->answers++;
     timer_stop(&look->timer);
     if (!look->done)
         drop_answer(look, word);
@@ -187,18 +194,31 @@ static bool ask(struct look *look) {
                                   : SPAN("");
     words[6] = peers_replica(s->shared);
     words[7] = span_of(fill_ms);
+    look->asked_ms = clock_mono_ms();
+    look->answers = 0;
     look->asking = redis_run(s->redis, SCRIPT_LOOK, 4, words, 8, on_answered, look);
     if (look->asking)
         timer_start(&look->timer, SHELF_LOOK_MS);
     return look->asking;
 }
 
+/* Its time is over. A loop that was busy for so long has not read its sockets, either; and in a
+ * storm it reads but a part of what came in each turn. Redis is late when nothing comes. */
+static bool may_be_our_fault(const struct look *look) {
+    return look->answers != look->shelf->answers &&
+           clock_mono_ms() - look->asked_ms < SHELF_BUSY_MS;
+}
+
 static void on_timer(void *arg) {
     struct look *look = arg;
-    if (look->asking)
+    if (look->asking && may_be_our_fault(look)) {
+        look->answers = look->shelf->answers;
+        timer_start(&look->timer, ONCE_MORE_MS);
+    } else if (look->asking) {
         end_with_nothing(look, METRIC_SHARED_LATE);
-    else if (!ask(look))
+    } else if (!ask(look)) {
         end_with_nothing(look, METRIC_SHARED_ERROR);
+    }
 }
 
 struct look *shelf_look(struct shelf *shelf, const struct grant_pass *pass,
@@ -289,7 +309,7 @@ void shelf_give_up(struct shelf *shelf, const struct grant_pass *pass) {
 bool shelf_may_look(const struct shelf *shelf) {
     const struct shared *shared = shelf->serve->shared;
     return shared->config->connect_cache.enabled && is_usable(shelf) &&
-           peers_has_told_all(shared) && redis_lag_ms(shelf->serve->redis) < SHELF_LOOK_MS &&
+           peers_has_told_all(shared) && redis_lag_ms(shelf->serve->redis) < SHELF_LAG_MS &&
            clock_mono_ms() >= shelf->settled_ms;
 }
 
@@ -303,6 +323,7 @@ void shelf_note_redis(struct shelf *shelf, bool here) {
 struct shelf *shelf_new(struct serve *s) {
     struct shelf *shelf = must_zalloc(sizeof *shelf);
     shelf->serve = s;
+    shelf->answers = 1;
     list_init(&shelf->looks);
     return shelf;
 }

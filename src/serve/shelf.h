@@ -16,6 +16,8 @@ struct look;
 
 enum {
     SHELF_LOOK_MS = 50,     /* the longest that Redis is waited for */
+    SHELF_BUSY_MS = 200,    /* ... while it answers, and it is we who are slow to read */
+    SHELF_LAG_MS = 500,     /* it has owed a reply for so long: it is not even asked */
     SHELF_FILL_MS = 5000,   /* a fill is one replica's for so long */
     SHELF_WAIT_MS = 1000,   /* the longest that another replica's fill is waited for */
     SHELF_AGAIN_MS = 100,   /* ... asking so often */

@@ -2,8 +2,10 @@
 // at once, each on a connection of its own, while a connect costs the controller 48 ms of CPU.
 // Ages are scaled: fresh for 1 s and stale after 2 s, not 60 s and 55 min.
 import { Worker, isMainThread, parentPort, workerData } from 'node:worker_threads';
-import { sleep } from '../e2e/support/child.mjs';
+import { eventually, sleep } from '../e2e/support/child.mjs';
 import { Agent } from '../e2e/support/agent.mjs';
+import { Gateway } from '../e2e/support/gateway.mjs';
+import { Redis } from '../e2e/support/redis.mjs';
 import { agentId, agentSecret } from '../e2e/support/stub.mjs';
 import { cpuSeconds, each, numbers, prove, quantile } from './support.mjs';
 
@@ -73,9 +75,42 @@ async function proveRestart(tls) {
         });
 }
 
+/** The fleet meets a replica with an empty memory, while Redis has what another has learnt. */
+async function proveFresh() {
+    const redis = await Redis.start({ appendonly: true });
+    const config = {
+        redis: { url: redis.url }, connect_cache: { fresh_for: '1s', stale_after: '2s' },
+    };
+    await prove(`${AGENTS} agents meet a fresh replica and a warm Redis, TLS`,
+        { stubOptions: { agents: AGENTS }, config }, async (first, stub, figure) => {
+            await eventually('redis is here', async () => (await first.metric('purge_channel_up')) === 1);
+            await fill(first);
+            await eventually('all is kept', async () =>
+                (await first.metric('connect_shared_kept_total')) >= AGENTS);
+            await sleep(2500); // stale
+            const fresh = await Gateway.start(stub, { config: { log: { level: 'info' }, ...config } });
+            await eventually('redis is here', async () => (await fresh.metric('purge_channel_up')) === 1);
+            await stub.set({ connect_cost_ms: COST_MS });
+            const before = await stub.counts();
+            const { took, kinds } = await connectAll(fresh);
+            const share = (100 * ((await stub.counts()).bcrypts - before.bcrypts)) / AGENTS;
+            for (const [kind, count] of Object.entries(kinds)) figure(kind, count);
+            const ok = Object.keys(kinds).every((kind) => kind.startsWith('201'));
+            figure('half connected, s', quantile(took, 0.5));
+            figure('all connected, s', Math.max(...took), '<= 5', ok && Math.max(...took) <= 5);
+            for (const result of ['hit', 'stale', 'miss', 'locked', 'late', 'error'])
+                figure(`looked up in Redis: ${result}`,
+                    await fresh.metric('connect_shared_total', `result="${result}"`));
+            figure('of them cost a bcrypt by then, %', share, '<= 5', share <= 5);
+            await fresh.stop({ ms: 60000 });
+        });
+    await redis.discard();
+}
+
 if (isMainThread) {
     await proveRestart(true);
     await proveRestart(false);
+    await proveFresh();
 } else {
     await connectShare(workerData);
 }
