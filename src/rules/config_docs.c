@@ -14,7 +14,8 @@ static void add_section_heading(const struct config_row *row, struct span *open,
         str_addf(out, "\n## %.*s\n", SPAN_ARG(section));
     else
         STR_ADD(out, "\n## Without a section\n");
-    STR_ADD(out, "\n| key | meaning | takes | default | environment |\n|---|---|---|---|---|\n");
+    STR_ADD(out, "\n| key | meaning | takes | default | environment | a change needs "
+                 "a |\n|---|---|---|---|---|---|\n");
 }
 
 /* A cell must not end at a pipe inside it. */
@@ -42,7 +43,7 @@ static void add_table_row(const struct config_row *row, struct str *out) {
         config_row_content_variable(row, variable);
         str_addf(out, ", or `%s` with the content", variable);
     }
-    STR_ADD(out, " |\n");
+    str_add(out, row->reloadable ? SPAN(" | reload |\n") : SPAN(" | restart |\n"));
 }
 
 void config_markdown(struct str *out) {

@@ -168,7 +168,7 @@ const struct config_row config_rows[] = {
             "connects of known agents for which the controller is asked in a second"),
     INTEGER(connect_cache, refresh_burst, "20", "1", "10000", RELOAD,
             "how many of them may come at once after a calm"),
-    SIZE(connect_cache, memory, "64MiB", "1MiB", "64GiB", RELOAD,
+    SIZE(connect_cache, memory, "64MiB", "1MiB", "64GiB", RESTART,
          "memory for cached answers, all workers together"),
 
     DURATION(heartbeat, forward_interval, "120s", "100ms", "1h", RELOAD,

@@ -192,10 +192,7 @@ void aiwm_events_free(struct aiwm_events *e) {
     timer_stop(&e->look);
     tail_free(e->tail);
     redis_free(e->redis);
-    while (!list_empty(&e->jobs)) {
-        struct job *job = container_of(e->jobs.next, struct job, link);
-        list_remove(&job->link);
-        free(job);
-    }
+    list_each_safe (at, &e->jobs)
+        free(container_of(at, struct job, link));
     free(e);
 }

@@ -158,7 +158,11 @@ export class Redis {
 
     /** One command: call('HGETALL', key). */
     async call(...words) {
-        if (!this.client || this.client.socket.destroyed) this.client = await this.connect();
+        if (!this.client || this.client.socket.destroyed) {
+            /* Calls at the same time share the one connection. */
+            this.opening ??= this.connect().finally(() => { this.opening = undefined; });
+            this.client = await this.opening;
+        }
         return this.client.call(...words);
     }
 
