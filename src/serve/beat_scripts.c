@@ -14,6 +14,14 @@
 
 #define PARKED "9e15"
 
+/* Does Redis hear this half a second after it was asked (a lease is 30 s)? It was stopped, or the
+ * network was; its asker may have given up, and would never know what it was given. */
+#define LATE                                                                                       \
+    "local function late(lease_end)\n"                                                             \
+    "  local t = redis.call('TIME')\n"                                                             \
+    "  return t[1] * 1000 + t[2] / 1000 > tonumber(lease_end) - 29500\n"                           \
+    "end\n"
+
 /* rules/beat.c says the same in C, for beats in memory; the policy begins at ARGV[at]:
  * phase, interval, hold, gap, expiry, milliseconds. */
 #define DUE                                                                                        \
@@ -60,7 +68,7 @@
  *       lease, up to what the asker knows it settled, policy.
  * Returns bits (enum in durable.c), or with news {bits, settled, sent status, sent ms}, or
  * {64, status, message}: the controller's no. */
-const char beat_store[] = RECORD DUE
+const char beat_store[] = RECORD DUE LATE
     "local id, stamp, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])\n"
     "local agent = look(KEYS[1])\n"
     "local no = agent.no\n"
@@ -87,7 +95,8 @@ const char beat_store[] = RECORD DUE
     "  local due = due_ms(agent, 12)\n"
     "  if agent.lease then\n"
     "    redis.call('ZADD', KEYS[2], " PARKED ", id)\n"
-    "  elseif due <= now and ARGV[8] == '1' and redis.call('EXISTS', KEYS[4]) == 0 then\n"
+    "  elseif due <= now and ARGV[8] == '1' and redis.call('EXISTS', KEYS[4]) == 0\n"
+    "      and not late(ARGV[10]) then\n"
     "    bits = bits + 4\n" /* the asker sends it at once */
     "    agent.lease, agent.under_way = ARGV[9], stamp\n"
     "    redis.call('ZREM', KEYS[2], id)\n"
@@ -108,7 +117,7 @@ const char beat_store[] = RECORD DUE
  *       beats do not expire).
  * Returns {next due ms or -1, expired, superseded, held, then id, stamp, status, sealed of each}.
  */
-const char beat_claim[] = RECORD
+const char beat_claim[] = RECORD LATE
     "local prefix, now, expiry = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[6])\n"
     "local expired, superseded, out = 0, 0, {}\n"
     /* A full Redis refuses a script whose first write needs memory; this one makes room. */
@@ -128,7 +137,7 @@ const char beat_claim[] = RECORD
     "    end\n"
     "  end\n"
     "end\n"
-    "if redis.call('EXISTS', KEYS[4]) == 0 then\n"
+    "if redis.call('EXISTS', KEYS[4]) == 0 and not late(ARGV[5]) then\n"
     "  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) "
     "do\n"
     "    local agent = look(prefix .. id)\n"
@@ -181,11 +190,12 @@ const char beat_done[] = RECORD DUE NO FREE
 
 /* Somebody wants the agent for a call that keeps its place among the beats.
  * KEYS: record, due, turns. ARGV: id, claimant, end of the lease.
- * Returns 1: nobody else sends until told; 0: somebody else has it. */
+ * Returns 1: nobody else sends until told; 0: somebody else has it, or it was asked too late. */
 const char beat_take[] =
-    RECORD "local agent = look(KEYS[1])\n"
+    RECORD LATE
+           "local agent = look(KEYS[1])\n"
            "if agent.lease == ARGV[2] then return 1 end\n"
-           "if agent.lease then return 0 end\n"
+           "if agent.lease or late(ARGV[3]) then return 0 end\n"
            "agent.lease = ARGV[2]\n"
            "redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])\n"
            "if agent.stamp then redis.call('ZADD', KEYS[2], " PARKED ", ARGV[1]) end\n"

@@ -45,6 +45,25 @@ describe('heartbeats without their Redis', SUITE, () => {
             await fleet.arrives(1, ['online 1', 'online 2'], 10000);
         }));
 
+    test('a question that Redis hears after its asker has gone keeps no agent from the others', () =>
+        Fleet.using({ heartbeat: patient }, async (fleet) => {
+            const [a, b] = fleet.gateways;
+            const agents = [1, 2, 3, 4, 5, 6];
+            for (const n of agents) await fleet.durable(a, n, 'online', 1);
+            await eventually('all to be delivered', async () => await fleet.heldShared() === 0);
+            fleet.redis.pause();
+            // Each is due at once: should Redis store it, it would give it to its asker to send.
+            await Promise.all(agents.map((n) => fleet.fleeting(a, n, 'busy', 2)));
+            await away(a);
+            fleet.redis.resume();
+            await Promise.all([a, b].map((gateway) => hears(gateway, 15000)));
+            const start = Date.now();
+            const answers = await Promise.all(agents.map((n) => call(b.target, 'POST',
+                `/agents/${agentId(n)}/disconnect`, { token: agentToken(agentId(n)), body: { reason: 'x' } })));
+            assert.deepEqual(answers.map(({ status }) => status), agents.map(() => 201));
+            assert.ok(Date.now() - start < 9000, 'nobody waited for a lease to end');
+        }));
+
     test('no older one goes after a newer one that was delivered meanwhile', () =>
         Fleet.using({ heartbeat: patient }, async (fleet) => {
             const [a, b] = fleet.gateways;
