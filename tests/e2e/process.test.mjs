@@ -421,14 +421,12 @@ test('a controller that cannot be reached for lack of descriptors is a 502, noth
         breaker: { failures: 1000, min_calls: 1000 }, // it is ours that is short of something
     } });
     await gateway.logged('the controller answers');
-    const used = fs.readdirSync(`/proc/${gateway.child.pid}/fd`).length;
-    execFileSync('prlimit', ['--pid', String(gateway.child.pid), `--nofile=${used + 9}:${used + 9}`]);
     const wires = [];
-    for (let i = 0; i < 8; i++) {
-        const wire = await Wire.open(gateway.target);
-        wire.send(get('/x'));
-        wires.push(wire);
-    }
+    for (let i = 0; i < 8; i++) wires.push(await Wire.open(gateway.target));
+    await eventually('all are inside', async () => (await gateway.metric('connections')) === 8);
+    const used = fs.readdirSync(`/proc/${gateway.child.pid}/fd`).length;
+    execFileSync('prlimit', ['--pid', String(gateway.child.pid), `--nofile=${used + 1}:${used + 1}`]);
+    for (const wire of wires) wire.send(get('/x'));
     const refused = await Promise.any(wires.map((wire) => wire.answer()));
     assert.equal(refused.json.code, 'GATEWAY_UPSTREAM_UNREACHABLE');
     for (const socket of waiting) socket.write(answerBytes('fine'));
