@@ -252,6 +252,7 @@ static void send_request(struct serve *s, struct request *r) {
     str_init(&f->fields, FIELDS_MAX);
     str_init(&f->first, FIRST_MAX);
     caller_keep(&f->caller, r);
+    str_add(&f->fields, (struct span){r->allowance, r->allowance_len});
     if (r->route->counted == ROUTE_CONNECT)
         STR_ADD(&f->fields, "Cache-Status: aiwm-gateway; fwd=bypass\r\n");
     exchange_watch(r->x, &watcher, f);

@@ -79,6 +79,25 @@ static int retry_after_s(int64_t wait_us) {
     return (int)limit_retry_after_s(wait_us);
 }
 
+/* ---- what the client is told of it ---- */
+
+/* draft-ietf-httpapi-ratelimit-headers-10: q of them in w seconds; r are left, all again in t. */
+static void announce(struct serve *s, struct request *r, const char *name, struct limits *table,
+                     uint64_t key, const struct limit *limit) {
+    if (!s->shared->config->limits.rate_limit_fields)
+        return;
+    int64_t now_us = clock_mono_us(), arrival_us = limits_arrival_us(table, key);
+    int64_t used_us = arrival_us > now_us ? arrival_us - now_us : 0;
+    struct str out;
+    str_init_fixed(&out, r->allowance, sizeof r->allowance);
+    str_addf(&out, "RateLimit-Policy: \"%s\";q=%lld;w=%lld\r\n", name, (long long)limit->burst,
+             (long long)limit_retry_after_s(limit->burst * limit->gap_us));
+    str_addf(&out, "RateLimit: \"%s\";r=%lld;t=%lld\r\n", name,
+             (long long)limit_left(arrival_us, limit, now_us),
+             (long long)(used_us > 0 ? limit_retry_after_s(used_us) : 0));
+    r->allowance_len = out.overflow ? 0 : out.len;
+}
+
 /* ---- connects ---- */
 
 static enum err refuse(enum err error, enum metric counted, int64_t wait_us, int *after_s) {
@@ -118,12 +137,15 @@ static enum err try_unknown(struct serve *s, struct attempt *a, int *after_s) {
     return error == ERR_OK ? judge_agent(s, a, after_s) : error;
 }
 
-static enum err take_connect(struct serve *s, struct attempt *a, int *after_s) {
+static enum err take_connect(struct serve *s, struct request *r, struct attempt *a, int *after_s) {
     int64_t wait_us = 0, most = s->shared->config->limits.connects_per_agent;
     if (most == 0)
         return ERR_OK;
     struct limit limit = a_minute(most);
-    if (!limits_take(s->shared->limiting->connects, a->pair, &limit, clock_mono_us(), &wait_us))
+    struct limits *connects = s->shared->limiting->connects;
+    bool taken = limits_take(connects, a->pair, &limit, clock_mono_us(), &wait_us);
+    announce(s, r, "connects", connects, a->pair, &limit);
+    if (!taken)
         return refuse(ERR_RATE_LIMITED, METRIC_LIMITED_CONNECT, wait_us, after_s);
     a->taken = true;
     return ERR_OK;
@@ -136,7 +158,7 @@ enum err limiting_ask(struct serve *s, struct request *r, const uint8_t *proof, 
                         .site = site_key(l, r),
                         .pair = pair_key(l, r, proof),
                         .unknown = !known};
-    enum err error = take_connect(s, &a, after_s);
+    enum err error = take_connect(s, r, &a, after_s);
     if (error == ERR_OK && !known)
         error = try_unknown(s, &a, after_s);
     r->attempt = a;
@@ -187,7 +209,8 @@ enum err limiting_call(struct serve *s, struct request *r, int *after_s) {
     if (!r->verified || !r->claims.is_agent)
         return ERR_OK;
     struct limit limit = limit_per_second(config->limits.api_rate, config->limits.api_burst);
-    if (limits_take(l->calls, agent_key(l, &r->claims.agent), &limit, clock_mono_us(), &wait_us))
-        return ERR_OK;
-    return refuse(ERR_RATE_LIMITED, METRIC_LIMITED_CALL, wait_us, after_s);
+    uint64_t key = agent_key(l, &r->claims.agent);
+    bool taken = limits_take(l->calls, key, &limit, clock_mono_us(), &wait_us);
+    announce(s, r, "calls", l->calls, key, &limit);
+    return taken ? ERR_OK : refuse(ERR_RATE_LIMITED, METRIC_LIMITED_CALL, wait_us, after_s);
 }

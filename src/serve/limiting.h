@@ -8,7 +8,8 @@
  *                   agent is locked. Whoever is let in gets his try back
  *   calls           of agents we can tell by their token, heartbeats and connects excepted
  *
- * Configured as limits.*; a limit of 0 is none. */
+ * Configured as limits.*; a limit of 0 is none. With limits.rate_limit_fields answers to calls, and
+ * refusals of connects, tell what is left. */
 #pragma once
 
 #include "serve/request.h"

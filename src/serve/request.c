@@ -21,6 +21,7 @@ struct answering {
     struct exchange *x;
     struct span path, query;
     struct span correlation_id;
+    struct span allowance; /* whole fields, or empty */
 };
 
 static void spell_fields(struct str *fields, struct span content_type, struct span correlation_id) {
@@ -71,6 +72,7 @@ static void answer_error(struct serve *s, struct answering to, int status, const
     spell_fields(&s->fields, SPAN(JSON_TYPE), to.correlation_id);
     if (retry_after_s > 0)
         str_addf(&s->fields, "Retry-After: %d\r\n", retry_after_s);
+    str_add(&s->fields, to.allowance);
     spell_error(&s->body, status, message, &to, errors, code);
     exchange_answer(to.x, &(struct answer){status, str_span(&s->fields), false},
                     str_span(&s->body));
@@ -93,11 +95,12 @@ static void answer_success(struct serve *s, struct answering to, bool in_memory)
 }
 
 static struct answering to_request(const struct request *r) {
-    return (struct answering){r->x, r->path, r->http->query, r->correlation_id};
+    return (struct answering){
+        r->x, r->path, r->http->query, r->correlation_id, {r->allowance, r->allowance_len}};
 }
 
 static struct answering to_caller(const struct caller *c) {
-    return (struct answering){c->x, span_of(c->path), SPAN_NONE, caller_correlation(c)};
+    return (struct answering){c->x, span_of(c->path), SPAN_NONE, caller_correlation(c), SPAN_NONE};
 }
 
 void request_answer_success(struct serve *s, struct request *r, bool in_memory) {
@@ -325,6 +328,7 @@ static void begin(const struct serve *s, struct exchange *x, const struct http_r
     r->body = r->token = SPAN_NONE;
     r->authenticated = r->verified = false;
     r->attempt = (struct attempt){0};
+    r->allowance_len = 0;
 }
 
 /* Bodies that are worth refusing before they are read. To refuse costs the connection: what comes

@@ -9,6 +9,8 @@
 #include "serve/routes.h"
 #include "serve/serve.h"
 
+enum { REQUEST_ALLOWANCE_MAX = 128 };
+
 /* What a connect took from the limits (serve/limiting); all zero: nothing. */
 struct attempt {
     uint64_t agent, site, pair; /* keys */
@@ -35,6 +37,8 @@ struct request {
     bool verified;
     enum token_fault fault;
     struct attempt attempt;
+    char allowance[REQUEST_ALLOWANCE_MAX]; /* RateLimit fields of the answer (serve/limiting) */
+    size_t allowance_len;
 };
 
 /* What an answer needs after the request's bytes are gone. */

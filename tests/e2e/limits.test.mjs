@@ -256,6 +256,26 @@ describe('calls per agent', SUITE, () => {
             assert.equal(beat.status, 201);
         }));
 
+    test('tell what is left where they are asked to', () =>
+        using({ config: { limits: { api_rate: 1, api_burst: 3, rate_limit_fields: true } } }, async (gateway) => {
+            const token = agentToken(agentId(1));
+            const answers = await flood(gateway, token, 10);
+            const field = (name) => answers.map((answer) => answer.header(name));
+            assert.deepEqual([...new Set(field('ratelimit-policy'))], ['"calls";q=3;w=3']);
+            for (const left of field('ratelimit')) assert.match(left, /^"calls";r=[0-2];t=[1-3]$/);
+            assert.equal(field('ratelimit')[0], '"calls";r=2;t=1');
+            const refused = answers.find(({ status }) => status === 429);
+            assert.match(refused.header('ratelimit'), /r=0;/);
+            assert.equal((await get(gateway, adminToken())).header('ratelimit'), undefined, 'has no limit');
+        }));
+
+    test('say nothing of it by default', () =>
+        using({}, async (gateway) => {
+            const [answer] = await flood(gateway, agentToken(agentId(1)), 1);
+            assert.equal(answer.header('ratelimit'), undefined);
+            assert.equal(answer.header('ratelimit-policy'), undefined);
+        }));
+
     test('without a limit all pass', () =>
         using({ config: { limits: { api_rate: 0 } } }, async (gateway) => {
             const answers = await flood(gateway, agentToken(agentId(1)), 200);

@@ -699,7 +699,7 @@ static const char everything_changed[] =
     "breaker: {failures: 6, window: 11s, min_calls: 21, failure_percent: 51, open: 6s,\n"
     "  max_open: 61s}\n"
     "limits: {connects_per_agent: 6, connect_failures_per_agent: 7, lockout_gap: 11s,\n"
-    "  connect_failures_per_ip: 21, api_rate: 51, api_burst: 101,\n"
+    "  connect_failures_per_ip: 21, api_rate: 51, api_burst: 101, rate_limit_fields: true,\n"
     "  max_in_flight: 8193, request_memory: 65MiB, memory: 1GiB, max_loop_lag: 2s}\n"
     "drain: {delay: 1m, timeout: 90s}\n"
     "workers: 3\n"
