@@ -42,7 +42,6 @@
     X(OVERLOADED, 503, "GATEWAY_OVERLOADED", "The gateway is at its limit", true)                  \
     X(CONTROLLER_BUSY, 503, "GATEWAY_CONTROLLER_BUSY", "The controller is busy", true)             \
     X(CONTROLLER_DOWN, 503, "GATEWAY_CONTROLLER_DOWN", "The controller does not answer", true)     \
-    X(DRAINING, 503, "GATEWAY_DRAINING", "The gateway is shutting down", true)                     \
     X(UPSTREAM_CONNECT, 502, "GATEWAY_UPSTREAM_UNREACHABLE", "The controller cannot be reached",   \
       true)                                                                                        \
     X(UPSTREAM_TLS, 502, "GATEWAY_UPSTREAM_TLS", "The controller's certificate was not accepted",  \

@@ -1,0 +1,87 @@
+// The documentation is true: the commands of docs/start.md run as they stand there, and every alert
+// and every error code has its entry.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { test } from 'node:test';
+import { build, root } from './support/child.mjs';
+import { freePort } from './support/ports.mjs';
+import { JWT_SECRET, Stub, agentId, agentSecret } from './support/stub.mjs';
+import { fencedBlocks, missingLine, runScript, scriptOf } from './support/walkthrough.mjs';
+
+const read = (file) => fs.readFileSync(path.join(root, file), 'utf8');
+
+// ---- docs/start.md ----
+
+/** The page's ports are everybody's; the test has some of its own. `make run` would build and
+ * install: what it starts at the end is started instead (make chroot-check runs it whole). */
+function forHere(text, ports) {
+    return text.replaceAll('127.0.0.1:8443', `127.0.0.1:${ports.data}`)
+        .replaceAll('127.0.0.1:9902', `127.0.0.1:${ports.health}`)
+        .replaceAll('aiwm-gateway ctl ', `aiwm-gateway ctl --address 127.0.0.1:${ports.admin} `)
+        .replaceAll('make run', 'build/aiwm-gateway --demo');
+}
+
+async function walk(page, stub, dir) {
+    const ports = { data: await freePort(), health: await freePort(), admin: await freePort() };
+    const blocks = fencedBlocks(page).map((block) => ({ ...block, text: forHere(block.text, ports) }));
+    const script = scriptOf(blocks, {
+        yours: `CONTROLLER=${stub.url}\nJWT_SECRET=${JWT_SECRET}\nAGENT=${agentId(7)}\nSECRET=${agentSecret(7)}`,
+        ready: `curl -s -o /dev/null --retry 100 --retry-delay 0 --retry-max-time 10 --retry-connrefused ` +
+            `http://127.0.0.1:${ports.health}/readyz`,
+    });
+    const env = {
+        AIWM_GATEWAY_LISTEN_PORT: String(ports.data), AIWM_GATEWAY_HEALTH_PORT: String(ports.health),
+        AIWM_GATEWAY_ADMIN_PORT: String(ports.admin),
+    };
+    fs.symlinkSync(build, path.join(dir, 'build'));
+    return { blocks, ...await runScript(script, { cwd: dir, env, ms: 90000 }) };
+}
+
+test('every command of docs/start.md works, and prints what the page says', async () => {
+    const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'aiwm-gateway-docs-'));
+    const stub = await Stub.start();
+    try {
+        const { blocks, code, output, all } = await walk(read('docs/start.md'), stub, dir);
+        assert.equal(code, 0, all);
+        let printed = '';
+        for (const block of blocks) {
+            printed = output.get(block.line) ?? (block.kind === 'text' ? printed : '');
+            if (block.kind !== 'text') continue;
+            assert.equal(missingLine(block.text, printed), undefined, `start.md:${block.line}, printed:\n${printed}`);
+        }
+        assert.ok(blocks.filter(({ kind }) => kind === 'text').length >= 8);
+    } finally {
+        await stub.stop();
+        fs.rmSync(dir, { recursive: true, force: true });
+    }
+});
+
+test('a page that says what is not printed is found out', () => {
+    assert.equal(missingLine('a…\nb', 'abc\nx\nb'), undefined);
+    assert.equal(missingLine('a…\nb', 'b\nabc'), 'b');
+    assert.equal(missingLine('a.c', 'abc'), 'a.c');
+});
+
+// ---- every alert, every code ----
+
+const headings = (page) => [...read(page).matchAll(/^#{2,4} +(.+)$/gm)].map(([, text]) => text.replace(/`/g, ''));
+
+test('every alert has a section in docs/operate.md, and leads there', () => {
+    const rules = read('deploy/prometheus/rules.yaml');
+    const alerts = [...rules.matchAll(/- alert: (\S+)/g)].map(([, name]) => name);
+    assert.ok(alerts.length >= 7);
+    const sections = headings('docs/operate.md').filter((text) => /^AiwmGateway\w+$/.test(text));
+    assert.deepEqual(sections.sort(), alerts.slice().sort());
+    const anchors = [...rules.matchAll(/runbook: docs\/operate\.md#(\S+)/g)].map(([, anchor]) => anchor);
+    assert.deepEqual(anchors, alerts.map((name) => name.toLowerCase()));
+});
+
+test('every error code of src/base/err.h has an entry in docs/troubleshooting.md, with its status', () => {
+    const rows = [...read('src/base/err.h').matchAll(/^ *X\((\w+), (\d+), "(GATEWAY_\w+)"/gm)];
+    assert.ok(rows.length >= 30);
+    const expected = rows.map(([, , status, code]) => `${status} ${code}`).sort();
+    const entries = [...read('docs/troubleshooting.md').matchAll(/^\| (\d{3}) \| `(GATEWAY_\w+)` \| \S/gm)];
+    assert.deepEqual(entries.map(([, status, code]) => `${status} ${code}`).sort(), expected);
+});
