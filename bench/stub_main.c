@@ -1,4 +1,5 @@
 /* aiwm-stub: the controller stub as a program, for load tests and for trying things by hand. */
+#include "stub/descriptors.h"
 #include "stub/stub.h"
 
 #include <getopt.h>
@@ -17,6 +18,9 @@ static const char help[] =
     "  --control-port N     counts, request log, faults; on 127.0.0.1; -1: none (0)\n"
     "  --agents N           how many agents there are (1000)\n"
     "  --connect-cost-ms N  CPU burnt per connect, as bcrypt would (0)\n"
+    "  --processors N       a connect takes its time on one of N processors (at most 4) of a "
+    "machine\n"
+    "                       of its own, instead of burning this one's (0)\n"
     "  --jwt-secret S       signs and checks tokens (the one of the recordings)\n"
     "  --transcripts DIR    recordings for everything that is not the agent API\n"
     "  --token-ttl S        seconds a token lives (86400)\n"
@@ -31,6 +35,7 @@ static const struct option options[] = {
     {"control-port", required_argument, NULL, 'c'},
     {"agents", required_argument, NULL, 'a'},
     {"connect-cost-ms", required_argument, NULL, 'b'},
+    {"processors", required_argument, NULL, 'P'},
     {"jwt-secret", required_argument, NULL, 'j'},
     {"transcripts", required_argument, NULL, 't'},
     {"token-ttl", required_argument, NULL, 'e'},
@@ -68,6 +73,9 @@ static void read_options(int argc, char **argv, struct stub_options *o) {
         case 'b':
             o->connect_cost_ms = number(optarg);
             break;
+        case 'P':
+            o->processors = number(optarg);
+            break;
         case 'j':
             o->jwt_secret = optarg;
             break;
@@ -99,6 +107,7 @@ int main(int argc, char **argv) {
     sigset_t ends;
     int signal_number;
     read_options(argc, argv, &o);
+    (void)descriptors_raise();
     sigemptyset(&ends);
     sigaddset(&ends, SIGTERM);
     sigaddset(&ends, SIGINT);

@@ -17,7 +17,7 @@ struct bench_options {
     const char *target, *side[2]; /* side: of --compare; "direct", "gateway" or a URL */
     bool direct, with_gateway, plain, insecure, own_target, bulk;
     const char *ca_file, *agents_file;
-    double runs, agents, connect_cost, control_port, health_port;
+    double runs, agents, connect_cost, processors, control_port, health_port;
     double gateway_pid, controller_pid, redis_pid, sources;
     const char *env[RIG_ENV_MAX];
     size_t env_count;

@@ -82,7 +82,8 @@ static void widen(struct scale *s, double value) {
 static void round_up(struct scale *s, bool is_x) {
     if (s->axis == PLOT_LOG) {
         s->low = isfinite(s->low) ? pow(10, floor(log10(s->low))) : 1;
-        s->high = s->high > s->low ? pow(10, ceil(log10(s->high))) : s->low * 10;
+        double high = is_x ? s->high : pow(10, ceil(log10(s->high)));
+        s->high = s->high > s->low ? high : s->low * 10;
     } else if (s->axis == PLOT_PERCENTILE) {
         s->high = s->high > 0 ? s->high : 0.99;
     } else {
@@ -182,9 +183,11 @@ static void add_axis(struct str *out, const struct frame *f, bool is_x) {
             if (percentiles[i] <= s->high)
                 add_tick(out, f, is_x, percentiles[i]);
     } else if (s->axis == PLOT_LOG) {
-        int decades = (int)lround(log10(s->high / s->low));
-        for (int i = 0; i <= decades; i++)
-            add_tick(out, f, is_x, s->low * pow(10, i));
+        double last = s->low;
+        for (; last <= s->high * 1.001; last *= 10)
+            add_tick(out, f, is_x, last);
+        if (s->high > last / 5) /* between two decades, and not too near the lower one */
+            add_tick(out, f, is_x, s->high);
     } else {
         enum unit unit = is_x ? f->plot->x_unit : f->plot->y_unit;
         double step = unit == UNIT_TIME ? time_step(s->high) : nice_step(s->high, 5);

@@ -54,14 +54,16 @@ static bool member(struct span line, struct span name, int64_t *out) {
 }
 
 static bool start_stub(struct rig *r, char why[RIG_WHY]) {
-    char path[PATH_MAX + 32], agents[24], cost[24], line[CHILD_LINE];
+    char path[PATH_MAX + 32], agents[24], cost[24], processors[24], line[CHILD_LINE];
     path_of(r, "aiwm-stub", path);
     (void)snprintf(agents, sizeof agents, "%zu", r->o.agents);
     (void)snprintf(cost, sizeof cost, "%d", r->o.connect_cost_ms);
-    const char *argv[] = {path,   "--port",
-                          "0",    "--agents",
-                          agents, "--connect-cost-ms",
-                          cost,   r->o.bulk ? "--bulk" : NULL,
+    (void)snprintf(processors, sizeof processors, "%d", r->o.processors);
+    const char *argv[] = {path,       "--port",
+                          "0",        "--agents",
+                          agents,     "--connect-cost-ms",
+                          cost,       "--processors",
+                          processors, r->o.bulk ? "--bulk" : NULL,
                           NULL};
     int64_t port = 0, control = 0;
     /* It stands for another machine: it takes what the others leave. */

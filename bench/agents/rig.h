@@ -15,6 +15,7 @@ struct rig_options {
     bool tls;           /* of the gateway */
     size_t agents;
     int connect_cost_ms;          /* of the stub */
+    int processors;               /* likewise: of its own machine; 0: this one's */
     bool bulk;                    /* likewise */
     const char *env[RIG_ENV_MAX]; /* NAME=VALUE for the gateway; NULL ends the list */
     pid_t gateway_pid, controller_pid, redis_pid; /* given; 0: none */

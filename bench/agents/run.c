@@ -9,12 +9,12 @@
 #include "agents/watch.h"
 #include "base/clock.h"
 #include "base/panic.h"
+#include "stub/descriptors.h"
 
 #include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum {
@@ -349,6 +349,8 @@ static void on_settle(void *arg) {
 
 static void finish(struct run *r) {
     timer_stop(&r->look);
+    if (watch_seen(r->watch).turned_away > 0)
+        note(r, "the stub", "it had no descriptor left, and closed connections at once");
     pacer_set(&r->second, INT64_MAX);
     lag_stop(&r->lag);
     timer_init(&r->look, &r->loop, on_settle, r);
@@ -356,15 +358,6 @@ static void finish(struct run *r) {
 }
 
 /* ---- from the beginning ---- */
-
-static size_t raise_descriptors(void) {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return 1024;
-    limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
-    return (size_t)limit.rlim_cur;
-}
 
 static bool choose_target(struct run *r, char why[RUN_WHY]) {
     const struct run_options *o = r->o;
@@ -388,7 +381,7 @@ static bool choose_target(struct run *r, char why[RUN_WHY]) {
 
 static bool make_fleet(struct run *r) {
     const struct run_options *o = r->o;
-    size_t descriptors = raise_descriptors();
+    size_t descriptors = descriptors_raise();
     size_t room = descriptors > 2 * DESCRIPTORS_OWN ? descriptors - DESCRIPTORS_OWN : 64;
     struct fleet_options options = {.loop = &r->loop,
                                     .target = &r->target,

@@ -6,6 +6,8 @@
 #include <arpa/inet.h>
 #include <event2/buffer.h>
 #include <event2/http_struct.h>
+#include <event2/listener.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
@@ -18,6 +20,7 @@
 enum {
     BACKLOG = 4096, /* a fleet's restart knocks all at once */
     SWEEP_MS = 50,
+    SWEEP_CALLS = 1000, /* looked at in one of them, in turn */
     AGENTS_DEFAULT = 1000,
     AGENTS_MAX = 1000000,
     TOKEN_TTL_S = 86400,
@@ -68,10 +71,28 @@ static int port_of(int fd) {
     return ntohs(where.ss_family == AF_INET6 ? v6.sin6_port : v4.sin_port);
 }
 
+/* Whose thread this is: evhttp's listeners pass nothing of ours on. */
+static _Thread_local struct stub *here;
+
+/* No descriptor is left. What knocks is let in with the spare one and closed at once, so that it
+ * hears so, and the listener does not spin. */
+static void on_no_descriptor(struct evconnlistener *listener, void *arg) {
+    (void)arg;
+    if (here->spare_fd < 0)
+        return;
+    close(here->spare_fd);
+    for (int fd; (fd = accept(evconnlistener_get_fd(listener), NULL, NULL)) >= 0;) {
+        close(fd);
+        stub_count(here, turned_away);
+    }
+    here->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 static struct evhttp *serve_on(struct stub *stub, int fd,
                                void (*handle)(struct evhttp_request *, void *)) {
     struct evhttp *http = evhttp_new(stub->base);
-    if (!http || !evhttp_accept_socket_with_handle(http, fd)) {
+    struct evhttp_bound_socket *socket = http ? evhttp_accept_socket_with_handle(http, fd) : NULL;
+    if (!socket) {
         if (http)
             evhttp_free(http);
         close(fd);
@@ -85,6 +106,7 @@ static struct evhttp *serve_on(struct stub *stub, int fd,
     evhttp_set_default_content_type(http, NULL);
     evhttp_set_timeout(http, STUB_FIRST_S);
     evhttp_set_gencb(http, handle, stub);
+    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(socket), on_no_descriptor);
     return http;
 }
 
@@ -247,18 +269,34 @@ void stub_unlisten(struct stub *stub) {
     stub->data = NULL;
 }
 
-/* evhttp stops reading while a request waits, so somebody has to look for those who left. */
+static void look_for_client(struct call *c) {
+    if (!c->watched || !stub_call_client_left(c))
+        return;
+    stub_call_note_gone(c);
+    if (c->at_work)
+        stub_call_forsake(c);
+    else if (!c->timer)
+        stub_call_drop(c);
+}
+
+/* evhttp stops reading while a request waits, so somebody has to look for those who left: each is
+ * looked at and goes to the end of the list. */
 static void on_sweep(evutil_socket_t fd, short what, void *arg) {
     struct stub *stub = arg;
     (void)fd;
     (void)what;
-    list_each_safe (at, &stub->calls) {
-        struct call *c = container_of(at, struct call, link);
-        if (!c->watched || !stub_call_client_left(c))
-            continue;
-        stub_call_note_gone(c);
-        if (!c->at_work && !c->timer)
-            stub_call_drop(c);
+    struct list looked;
+    list_init(&looked);
+    for (int i = 0; i < SWEEP_CALLS && !list_empty(&stub->calls); i++) {
+        struct list *first = stub->calls.next;
+        list_remove(first);
+        list_push_back(&looked, first);
+        look_for_client(container_of(first, struct call, link));
+    }
+    while (!list_empty(&looked)) {
+        struct list *first = looked.next;
+        list_remove(first);
+        list_push_back(&stub->calls, first);
     }
 }
 
@@ -270,6 +308,7 @@ static void on_stop(evutil_socket_t fd, short what, void *arg) {
 
 static void *run(void *arg) {
     struct stub *stub = arg;
+    here = stub;
     event_base_dispatch(stub->base);
     return NULL;
 }
@@ -304,6 +343,8 @@ static void stub_free(struct stub *stub) {
         close(stub->stop_fd);
     if (stub->port_keeper >= 0)
         close(stub->port_keeper);
+    if (stub->spare_fd >= 0)
+        close(stub->spare_fd);
     if (stub->recordings)
         stub_recordings_free(stub->recordings);
     if (stub->agents)
@@ -337,7 +378,7 @@ static const char *open_control_port(struct stub *stub, int port) {
     return stub->control ? NULL : "cannot listen on the stub's control port";
 }
 
-static const char *open_loop(struct stub *stub) {
+static const char *open_loop(struct stub *stub, int processors) {
     static const struct timeval every = {.tv_usec = SWEEP_MS * 1000};
     stub->base = event_base_new();
     if (!stub->base || stub->stop_fd < 0)
@@ -347,12 +388,12 @@ static const char *open_loop(struct stub *stub) {
     if (!stub->stop_event || !stub->sweep || event_add(stub->stop_event, NULL) != 0 ||
         event_add(stub->sweep, &every) != 0)
         return "cannot watch the stub's event loop";
-    stub->burners = stub_burners_new(stub->base);
+    stub->burners = stub_burners_new(stub->base, processors);
     return stub->burners ? NULL : "cannot start the stub's burning threads";
 }
 
 static const char *open_all(struct stub *stub, const struct stub_options *o) {
-    const char *why = open_loop(stub);
+    const char *why = open_loop(stub, o->processors);
     if (!why && o->transcripts_dir)
         stub->recordings = stub_recordings_load(o->transcripts_dir, &why);
     if (!why)
@@ -380,6 +421,7 @@ struct stub *stub_start(const struct stub_options *o, const char **why) {
                                       .token_ttl_s = o->token_ttl_s ? o->token_ttl_s : TOKEN_TTL_S};
     stub->set = stub->initial;
     stub->port_keeper = -1;
+    stub->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     stub->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     stub->agents = stub_agents_new(agent_count(o));
     stub->log = stub_log_new();

@@ -29,6 +29,8 @@ struct stub_options {
     int agents;                  /* 0: 1000; at most 1,000,000 */
     int64_t token_ttl_s;         /* 0: 24 h */
     int connect_cost_ms;         /* CPU really burnt per secret compared, as bcrypt would */
+    int processors;              /* 0: that CPU is this machine's; else at most 4 of a machine of
+                                    its own: on each a secret takes its time, and nothing here */
     bool bulk;                   /* POST /agents/heartbeats is there */
     const char *transcripts_dir; /* NULL: no recordings */
     const char *journal_file;    /* NULL: none; else each answered request is added to it as a line
@@ -52,7 +54,7 @@ int stub_control_port(const struct stub *stub);
     X(requests)    /* all of them, /__stub/ included */                                            \
     X(connects)    /* POST /agents/:id/connect */                                                  \
     X(connects_ok) /* answered 201 */                                                              \
-    X(bcrypts)     /* secrets compared */                                                          \
+    X(bcrypts)     /* secrets whose comparing has begun */                                         \
     X(heartbeats)                                                                                  \
     X(heartbeats_ok)                                                                               \
     X(disconnects)                                                                                 \
@@ -61,7 +63,8 @@ int stub_control_port(const struct stub *stub);
     X(bulk_beats)    /* heartbeats judged in them */                                               \
     X(bulk_beats_ok)                                                                               \
     X(others)      /* every other request */                                                       \
-    X(client_gone) /* clients that had left when their answer was due */
+    X(client_gone) /* clients that had left when their answer was due */                           \
+    X(turned_away) /* connections closed at once: no descriptor was left */
 
 struct stub_counts {
 #define X(name) int64_t name;

@@ -276,17 +276,25 @@ static void connect_accepted(struct call *c, struct agent *a) {
     struct str token;
     str_init(&token, CLAIMS_MAX * 2);
     add_token(c->stub, &token, a, c->id);
-    a->connections++;
-    a->connected_ms = clock_wall_ms();
     add_configuration(&c->answer, a, str_span(&token), c->stub->set.token_ttl_s);
     str_release(&token);
-    stub_count(c->stub, connects_ok);
     stub_answer_json(c, 201);
+}
+
+/* The update that follows the comparison is made for clients that have left, too. */
+static void note_connected(struct call *c, struct agent *a) {
+    a->connections++;
+    a->connected_ms = clock_wall_ms();
+    stub_count(c->stub, connects_ok);
 }
 
 static void connect_compared(struct call *c) {
     struct agent *a = agents_find(c->stub->agents, c->id, false);
-    if (!a)
+    if (a && c->secret_matches)
+        note_connected(c, a);
+    if (!c->connection)
+        stub_call_free(c);
+    else if (!a)
         answer_no_agent(c);
     else if (c->secret_matches)
         connect_accepted(c, a);
@@ -308,12 +316,13 @@ static void on_connect(struct call *c) {
         stub_answer_error(c, 401, "Agent has no secret configured", NULL);
         return;
     }
-    stub_count(c->stub, bcrypts);
     c->secret_matches = secret_is(a, secret);
-    if (c->stub->set.connect_cost_ms > 0)
+    if (c->stub->set.connect_cost_ms > 0) {
         stub_burners_submit(c->stub->burners, c, c->stub->set.connect_cost_ms, connect_compared);
-    else
-        connect_compared(c);
+        return;
+    }
+    stub_count(c->stub, bcrypts);
+    connect_compared(c);
 }
 
 /* ---- POST /agents/:id/heartbeat, /disconnect ---- */

@@ -47,6 +47,18 @@ void stub_call_drop(struct call *c) {
     evhttp_connection_free(connection);
 }
 
+void stub_call_forsake(struct call *c) {
+    struct evhttp_connection *connection = c->connection;
+    evhttp_connection_set_closecb(connection, NULL, NULL);
+    c->connection = NULL;
+    c->request = NULL;
+    c->watched = false;
+    json_decref(c->json);
+    c->json = NULL;
+    str_release(&c->answer);
+    evhttp_connection_free(connection);
+}
+
 static evutil_socket_t call_fd(const struct call *c) {
     return bufferevent_getfd(evhttp_connection_get_bufferevent(c->connection));
 }

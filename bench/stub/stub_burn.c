@@ -1,5 +1,8 @@
 /* Burns CPU for each compared secret, on threads beside the loop: Node runs bcrypt on a pool of
- * four, so its loop goes on answering, only slower, since the processors are taken. */
+ * four, so its loop goes on answering, only slower, since the processors are taken.
+ *
+ * What is queued is bounded by those who ask and how often: a call whose client has left keeps some
+ * hundred bytes until its turn comes, as in Node. */
 #include "base/panic.h"
 #include "stub/stub_private.h"
 
@@ -27,6 +30,7 @@ struct burners {
     struct list waiting, finished;
     bool stopping;
     int threads;
+    int processors; /* of a machine of its own; 0: this one's are burnt */
     pthread_t thread[THREADS_MAX];
     int wake_fd;
     struct event *wake;
@@ -44,6 +48,13 @@ static void burn(int64_t cost_ms) {
     while (cpu_us() < until)
         for (int i = 0; i < 16; i++)
             EVP_Digest(digest, 32, digest, NULL, EVP_sha256(), NULL);
+}
+
+/* On a processor of another machine. */
+static void wait_for(int64_t cost_ms) {
+    struct timespec left = {.tv_sec = cost_ms / 1000, .tv_nsec = cost_ms % 1000 * 1000000};
+    while (nanosleep(&left, &left) != 0)
+        continue;
 }
 
 static struct job *take(struct burners *b) {
@@ -72,7 +83,11 @@ static void *work(void *arg) {
     struct burners *b = arg;
     struct job *job;
     while ((job = take(b)) != NULL) {
-        burn(job->cost_ms);
+        stub_count(job->call->stub, bcrypts);
+        if (b->processors > 0)
+            wait_for(job->cost_ms);
+        else
+            burn(job->cost_ms);
         give_back(b, job);
     }
     return NULL;
@@ -120,8 +135,8 @@ void stub_burners_submit(struct burners *b, struct call *c, int64_t cost_ms,
     pthread_mutex_unlock(&b->lock);
 }
 
-static int wanted_threads(void) {
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
+static int wanted_threads(int processors) {
+    long online = processors > 0 ? processors : sysconf(_SC_NPROCESSORS_ONLN);
     return online < 1 ? 1 : online > THREADS_MAX ? THREADS_MAX : (int)online;
 }
 
@@ -129,14 +144,15 @@ static void start_threads(struct burners *b) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    for (int wanted = wanted_threads(); b->threads < wanted; b->threads++)
+    for (int wanted = wanted_threads(b->processors); b->threads < wanted; b->threads++)
         if (pthread_create(&b->thread[b->threads], NULL, work, b) != 0)
             break;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-struct burners *stub_burners_new(struct event_base *base) {
+struct burners *stub_burners_new(struct event_base *base, int processors) {
     struct burners *b = must_zalloc(sizeof *b);
+    b->processors = processors;
     pthread_mutex_init(&b->lock, NULL);
     pthread_cond_init(&b->wanted, NULL);
     list_init(&b->waiting);

@@ -47,7 +47,7 @@ struct call {
     bool watched; /* waits, and its connection is not being read: see the sweep */
     bool client_gone;
     bool cancelled;      /* only a burning thread still holds it */
-    bool at_work;        /* a burning thread holds it */
+    bool at_work;        /* a burning thread holds it, or will */
     bool secret_matches; /* connect: known before the burning */
     uint32_t agent;      /* connect: index into the table */
     int64_t left;        /* streams: what is still to be sent */
@@ -86,6 +86,7 @@ struct stub {
     struct request_log *log;
     int stop_fd;
     struct event *stop_event, *sweep;
+    int spare_fd; /* given up for a moment when there is no other descriptor */
     pthread_t thread;
     bool running;
     struct {
@@ -134,6 +135,8 @@ void stub_answer_bad_host(struct call *c);
 void stub_call_free(struct call *c);
 /* Closes its connection and frees it. */
 void stub_call_drop(struct call *c);
+/* Closes its connection while a burning thread holds it: the work goes on, as Node's does. */
+void stub_call_forsake(struct call *c);
 /* Has the client closed its side? Looks, takes nothing. */
 bool stub_call_client_left(const struct call *c);
 /* The client was seen to have gone: counted and logged once. */
@@ -180,10 +183,12 @@ bool stub_bulk_is_asked(const struct call *c);
 bool stub_bulk_handle(struct call *c);
 
 /* ---- stub_burn.c: CPU as bcrypt burns it, off the loop as Node's thread pool does ---- */
-struct burners *stub_burners_new(struct event_base *base);
+/* `processors`: as in stub_options. */
+struct burners *stub_burners_new(struct event_base *base, int processors);
 /* Waits for what is being burnt; what is queued is dropped. */
 void stub_burners_free(struct burners *burners);
-/* Burns, then calls done(c) in the stub's thread, unless c was cancelled: then frees it. */
+/* Burns, then calls done(c) in the stub's thread, unless c was cancelled: then frees it. Counts the
+ * secret when its burning begins. Once the client has left, c has no connection in done. */
 void stub_burners_submit(struct burners *burners, struct call *c, int64_t cost_ms,
                          void (*done)(struct call *));
 

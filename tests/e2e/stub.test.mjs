@@ -1,5 +1,6 @@
 // The stub held against every transcript of the real controller, and its own routes and faults.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -237,6 +238,61 @@ test('burns CPU for each secret compared, without holding up others', async () =
     assert.equal(beat.status, 201);
     assert.equal((await stub.counts()).connects_ok, 0);
     assert.equal((await slow).status, 201);
+});
+
+test('goes on comparing for a client that has left, without keeping its connection', async () => {
+    const own = await Stub.start({ transcripts: false, connectCostMs: 60, processors: 1 });
+    try {
+        const descriptors = () => fs.readdirSync(`/proc/${own.child.pid}/fd`).length;
+        const before = descriptors();
+        const text = request('POST', `/agents/${agentId(1)}/connect`, {
+            headers: { 'Content-Type': 'application/json' }, body: { secret: agentSecret(1) } });
+        const wires = await Promise.all(Array.from({ length: 40 }, () => Wire.open(own)));
+        for (const wire of wires) wire.send(text);
+        await eventually('all to wait', async () => (await own.counts()).connects === 40);
+        for (const wire of wires) wire.close();
+        await eventually('the connections to go', () => descriptors() < before + 10);
+        assert.ok((await own.counts()).bcrypts < 40, 'before all were compared');
+        await eventually('all to be compared', async () => (await own.counts()).connects_ok === 40);
+        assert.equal((await own.counts()).bcrypts, 40);
+    } finally {
+        await own.stop();
+    }
+});
+
+test('lets connects wait for processors of its own', async () => {
+    const own = await Stub.start({ transcripts: false, connectCostMs: 40, processors: 1 });
+    try {
+        const cpu = () => Number(fs.readFileSync(`/proc/${own.child.pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6;
+        const start = performance.now();
+        await Promise.all([1, 2, 3, 4].map((n) =>
+            call(own, 'POST', `/agents/${agentId(n)}/connect`, { body: { secret: agentSecret(n) } })));
+        assert.ok(performance.now() - start >= 159, 'one after the other');
+        assert.ok(cpu() < 100);
+    } finally {
+        await own.stop();
+    }
+});
+
+test('turns connections away when no descriptor is left, and serves on', async () => {
+    const own = await Stub.start({ transcripts: false });
+    const wires = [];
+    try {
+        const used = fs.readdirSync(`/proc/${own.child.pid}/fd`).length;
+        execFileSync('prlimit', ['--pid', String(own.child.pid), `--nofile=${used + 5}:${used + 5}`]);
+        for (let i = 0; i < 20; i++) wires.push(await Wire.open(own));
+        await Promise.all(wires.slice(10).map((wire) => wire.closed()));
+        for (const wire of wires.splice(0)) wire.close();
+        await eventually('room again', async () => {
+            const counts = await own.counts().catch(() => null);
+            return counts && counts.turned_away >= 10;
+        });
+        const body = { secret: agentSecret(1) };
+        assert.equal((await call(own, 'POST', `/agents/${agentId(1)}/connect`, { body })).status, 201);
+    } finally {
+        for (const wire of wires) wire.close();
+        await own.stop();
+    }
 });
 
 test('fails as often as it is told, then recovers', async () => {

@@ -2,6 +2,7 @@
 #include "agents/fleet.h"
 #include "agents/plot.h"
 #include "agents/progress.h"
+#include "agents/report_plots.h"
 #include "agents/request.h"
 #include "agents/watch.h"
 #include "rules/http.h"
@@ -136,6 +137,40 @@ Test(bench_plot, thins_long_lines_but_keeps_the_peak) {
     /* 777 of at most 800: near the top, which is at 44. */
     cr_assert_geq(count_of(svg, " 50.4"), 1, "the peak is drawn");
     str_release(&out);
+}
+
+/* One run in which an agent is connected from a tenth of a second on until the end. */
+static void one_run(struct campaign *c, int side, int64_t seconds) {
+    const struct scene nothing = {.seen = {.requests = -1}};
+    const struct stage stage = {.name = "storm", .kind = STAGE_CONNECT};
+    struct record *r = &c->outcome[side][0].record;
+    record_init(r, 0);
+    record_section_begin(r, &stage, 0, &nothing);
+    record_sample_add(r, 100000, 1);
+    record_sample_add(r, seconds * 1000000, 1);
+    record_section_end(r, seconds * 1000000, &nothing);
+    c->runs[side] = 1;
+}
+
+static bool has_tick(int64_t seconds_a, int64_t seconds_b, const char *tick) {
+    struct bench_options options = {.side = {"direct", "gateway"}};
+    struct campaign *c = campaign_new(&options);
+    struct str out;
+    str_init(&out, 1 << 20);
+    one_run(c, 0, seconds_a);
+    one_run(c, 1, seconds_b);
+    report_plot(c, REPORT_PLOT_connected, &out);
+    bool found = count_of(str_span(&out), tick) > 0;
+    str_release(&out);
+    campaign_free(c);
+    return found;
+}
+
+Test(bench_report, draws_seconds_beside_minutes_on_a_logarithm) {
+    cr_assert(has_tick(900, 3, ">100 ms<"));
+    cr_assert(has_tick(900, 3, ">15 min<"));
+    cr_assert_not(has_tick(20, 3, ">100 ms<"));
+    cr_assert(has_tick(20, 3, ">5 s<"));
 }
 
 Test(bench_plot, leaves_out_what_a_logarithm_has_no_place_for) {

@@ -38,6 +38,7 @@ export class Stub {
     static async start({
         agents = 1000,
         connectCostMs = 0,
+        processors = 0,
         tokenTtlS = 86400,
         transcripts = true,
         port = 0,
@@ -47,7 +48,7 @@ export class Stub {
     } = {}) {
         const stub = new Stub();
         stub.journalFile = journal;
-        const args = ['--port', port, '--agents', agents, '--connect-cost-ms', connectCostMs,
+        const args = ['--port', port, '--agents', agents, '--connect-cost-ms', connectCostMs, '--processors', processors,
             '--token-ttl', tokenTtlS, '--jwt-secret', jwtSecret];
         if (bulk) args.push('--bulk');
         if (transcripts) args.push('--transcripts', transcriptsDir);
