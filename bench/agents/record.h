@@ -49,8 +49,13 @@ int64_t tally_errors(const struct tally *t);
 /* What the controller (the stub, or one that counts like it) has seen; -1: unknown. */
 #define SEEN_ROWS(X)                                                                               \
     X(requests)                                                                                    \
-    X(connects) X(bcrypts) X(heartbeats) X(bulk_requests) X(bulk_beats) X(client_gone)             \
-        X(turned_away)
+    X(connects)                                                                                    \
+    X(bcrypts)                                                                                     \
+    X(heartbeats)                                                                                  \
+    X(bulk_requests)                                                                               \
+    X(bulk_beats)                                                                                  \
+    X(client_gone)                                                                                 \
+    X(turned_away)
 
 struct seen {
 #define X(name) int64_t name;
