@@ -145,8 +145,9 @@ static void add_redis(const struct shared *shared, struct str *body) {
         return;
     const struct redis_health *health = shared->redis->health;
     enum redis_trouble trouble = (enum redis_trouble)atomic_load(&health->trouble);
-    str_addf(body, ",\n \"redis\":{\"url\":\"%s\",\"connections\":%d,\"durable\":%s,\"trouble\":",
-             shared->config->redis.url, atomic_load(&health->here),
+    STR_ADD(body, ",\n \"redis\":{\"url\":");
+    str_add_json(body, span_of(shared->config->redis.url));
+    str_addf(body, ",\"connections\":%d,\"durable\":%s,\"trouble\":", atomic_load(&health->here),
              yes_no(atomic_load(&health->durable)));
     if (trouble == REDIS_NONE)
         STR_ADD(body, "null}");

@@ -128,12 +128,23 @@ static void log_warnings(struct span lines) {
     }
 }
 
+/* Gauges of what is not configured: 0 would be an alarm. */
+static void omit_metrics(const struct setup *setup) {
+    static const enum metric redis[] = {METRIC_REDIS_UP, METRIC_REDIS_CONNECTIONS,
+                                        METRIC_REDIS_DURABLE, METRIC_CHANNEL_UP};
+    for (size_t i = 0; !setup->redis.url && i < sizeof redis / sizeof *redis; i++)
+        metric_omit(redis[i]);
+    if (!setup->events.url)
+        metric_omit(METRIC_AIWM_EVENTS_UP);
+}
+
 static void make_shared(struct app *app) {
     const struct config *config = app->first->setup.config;
     struct shared *shared = &app->shared;
     struct span label = SPAN("aiwm-gateway agents' hash 1");
     uint8_t hash_key[SEAL_HMAC];
     generation_publish(app->first, shared, app->tickets);
+    omit_metrics(&app->first->setup);
     shared->redis = app->first->setup.redis.url ? &app->first->setup.redis : NULL;
     random_fill(&shared->beats.replica, sizeof shared->beats.replica);
     /* Secret, and the same in all replicas: they agree on agents' phases and on which token a

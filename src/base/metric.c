@@ -39,6 +39,7 @@ static const struct row rows[] = {
 #undef X
 };
 
+static bool omitted[METRIC_COUNT];
 static struct block *_Atomic blocks[THREADS_MAX];
 static _Atomic int block_count;
 static _Thread_local struct block *own;
@@ -75,6 +76,10 @@ void metric_time(enum metric_time which, int64_t us) {
         i++;
     add(&own->timed[which].count[i], 1);
     add(&own->timed[which].sum_us, us > 0 ? us : 0);
+}
+
+void metric_omit(enum metric m) {
+    omitted[m] = true;
 }
 
 int64_t metric_read(enum metric m) {
@@ -151,6 +156,8 @@ void metric_render(struct str *out) {
     const char *family = "";
     for (enum metric m = 0; m < METRIC_COUNT; m++) {
         const struct row *r = &rows[m];
+        if (omitted[m])
+            continue;
         if (strcmp(family, r->family) != 0)
             render_family(out, r);
         family = r->family;

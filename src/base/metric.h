@@ -272,7 +272,11 @@ int64_t metric_time_count(enum metric_time which);
 
 /* Adds to the calling thread's block, which is made on first use (at most 256 threads). */
 void metric_add(enum metric m, int64_t n);
+/* Leaves the row out of metric_render: what it is about does not exist here, and 0 would look like
+ * a failure. For the start, before other threads count. */
+void metric_omit(enum metric m);
 /* The sum over all threads, now. */
 int64_t metric_read(enum metric m);
-/* All rows in the Prometheus text format 0.0.4, families with HELP and TYPE. */
+/* All rows that are not omitted, in the Prometheus text format 0.0.4, families with HELP and TYPE.
+ */
 void metric_render(struct str *out);

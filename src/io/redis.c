@@ -1,10 +1,9 @@
 #include "io/redis.h"
 
 #include "base/clock.h"
-#include "base/log.h"
-#include "base/metric.h"
 #include "base/panic.h"
 #include "base/random.h"
+#include "io/redis_health.h"
 #include "io/redis_link.h"
 #include "io/redis_sentinel.h"
 #include "io/resolve.h"
@@ -20,7 +19,9 @@ enum {
     SETTLED_MS = 5000, /* here for so long: the next backoff begins anew */
     WATCH_MS = 1000,   /* so often the sentinels are asked whether we are still at the master */
     SHA_HEX = 40,
-    CALM_MS = 10000, /* no more of a command's trouble for so long: it is over */
+    /* A connection on which nothing was asked for so long is asked whether it still is one: what
+     * an idle worker would store next should not be what finds out. */
+    IDLE_MS = 2000,
 };
 
 enum phase { AWAY, ASKING, GREETING, HERE };
@@ -34,7 +35,8 @@ struct redis {
     bool tried;
     struct redis_link link;
     struct resolver *resolver;
-    struct timer again, patience, watch;
+    struct timer again, patience, watch, idle;
+    bool asked;                       /* anything since the idle timer last looked */
     struct redis_sentinels sentinels; /* in use when the URL names some */
     struct redis_host master;         /* as they named it */
     int failures;                     /* attempts in a row */
@@ -50,90 +52,6 @@ struct redis {
     enum redis_trouble blame; /* what it is when patience is over */
     char (*sha)[SHA_HEX];
 };
-
-/* ---- what the process knows ---- */
-
-static void log_change(const struct redis *r, const char *message, enum redis_trouble t) {
-    log_warn(message, F_TEXT("name", r->options->name),
-             F_TEXT("reason", redis_trouble_row(t)->name),
-             F_TEXT("detail", redis_trouble_row(t)->text));
-}
-
-_Static_assert((int)METRIC_REDIS_ERROR_OTHER - (int)METRIC_REDIS_ERROR_UNREACHABLE ==
-                   (int)REDIS_OTHER - (int)REDIS_UNREACHABLE,
-               "each trouble has its row of redis_errors_total, in the same order");
-
-/* Counted always, logged when it begins. */
-static void note_trouble(struct redis *r, enum redis_trouble t) {
-    struct redis_health *health = r->options->health;
-    int none = REDIS_NONE;
-    metric_add((enum metric)(METRIC_REDIS_ERROR_UNREACHABLE + (int)t - REDIS_UNREACHABLE), 1);
-    if (r->options->aside)
-        return;
-    atomic_store(&health->trouble_ms, clock_mono_ms());
-    if (atomic_compare_exchange_strong(&health->trouble, &none, (int)t))
-        log_change(r, "redis is in trouble", t);
-}
-
-static void note_well(struct redis *r, enum redis_trouble t) {
-    int was = (int)t;
-    if (atomic_compare_exchange_strong(&r->options->health->trouble, &was, REDIS_NONE))
-        log_info("redis is well again", F_TEXT("name", r->options->name));
-}
-
-/* A good reply: has a trouble of commands only been quiet for long enough? */
-static void note_reply(struct redis *r) {
-    struct redis_health *health = r->options->health;
-    if (r->options->aside)
-        return;
-    enum redis_trouble t =
-        (enum redis_trouble)atomic_load_explicit(&health->trouble, memory_order_relaxed);
-    if (t == REDIS_NONE || redis_trouble_row(t)->ends_connection)
-        return;
-    if (clock_mono_ms() - atomic_load(&health->trouble_ms) > CALM_MS)
-        note_well(r, t);
-}
-
-/* The gauges are about the Redis that shares and keeps, not about streams that are read. */
-static void count_here(const struct redis *r, int n, bool changes_all) {
-    if (r->options->reads_only)
-        return;
-    metric_add(METRIC_REDIS_CONNECTIONS, n);
-    metric_add(METRIC_REDIS_UP, changes_all ? n : 0);
-}
-
-static void note_here(struct redis *r) {
-    struct redis_health *health = r->options->health;
-    if (r->options->aside)
-        return;
-    int here = atomic_fetch_add(&health->here, 1) + 1;
-    enum redis_trouble t = (enum redis_trouble)atomic_load(&health->trouble);
-    count_here(r, 1, here == 1);
-    if (!atomic_exchange(&health->introduced, true))
-        log_info("redis is here", F_TEXT("name", r->options->name),
-                 F_TEXT("version", r->info.version));
-    if (here == atomic_load(&health->clients) && redis_trouble_row(t)->ends_connection)
-        note_well(r, t);
-}
-
-static void note_away(struct redis *r) {
-    if (!r->options->aside)
-        count_here(r, -1, atomic_fetch_sub(&r->options->health->here, 1) == 1);
-}
-
-/* Whether what Redis acknowledges is safe there. */
-static void note_durability(struct redis *r) {
-    struct redis_health *health = r->options->health;
-    bool durable = r->info.persistent && !r->info.evicts;
-    if (atomic_exchange(&health->durable, durable) != durable)
-        metric_add(METRIC_REDIS_DURABLE, durable ? 1 : -1);
-    if (durable || atomic_exchange(&health->warned, true))
-        return;
-    log_warn(r->info.persistent
-                 ? "redis may evict what it holds: set maxmemory-policy noeviction"
-                 : "redis would forget acknowledged heartbeats in a restart: set appendonly yes",
-             F_TEXT("name", r->options->name), F_TEXT("version", r->info.version));
-}
 
 /* ---- life: away ---- */
 
@@ -169,10 +87,11 @@ static void leave(struct redis *r, enum redis_trouble t) {
     r->tried = true;
     timer_stop(&r->patience);
     timer_stop(&r->watch);
+    timer_stop(&r->idle);
     redis_link_close(&r->link);
     if (was_here)
-        note_away(r);
-    note_trouble(r, t);
+        redis_note_away(r->options);
+    redis_note_trouble(r->options, t);
     timer_start(&r->again, backoff_ms(r));
     fail_pending(r, was_here);
     if (was_here && r->state)
@@ -194,10 +113,12 @@ static void arrive(struct redis *r) {
     r->here_since_ms = clock_mono_ms();
     timer_stop(&r->patience);
     if (!r->options->reads_only)
-        note_durability(r);
-    note_here(r);
+        redis_note_durability(r->options, &r->info);
+    redis_note_here(r->options, &r->info);
     if (r->options->url->master[0] != '\0')
         timer_start(&r->watch, WATCH_MS);
+    if (!r->options->reads_only)
+        timer_start(&r->idle, IDLE_MS);
     if (r->state)
         r->state(r->arg, true);
 }
@@ -383,6 +304,23 @@ static void on_watch(void *arg) {
     timer_start(&r->watch, WATCH_MS);
 }
 
+/* ---- idle ---- */
+
+/* Any answer will do: somebody is there. */
+static void on_pong(void *arg, const struct redis_reply *reply) {
+    (void)arg;
+    (void)reply;
+}
+
+/* Who only reads has rights to read only; his stream waits for news with a deadline of its own. */
+static void on_idle(void *arg) {
+    struct redis *r = arg;
+    if (!r->asked && r->link.count == 0)
+        redis_link_command(&r->link, (struct span[]){SPAN("PING")}, 1, on_pong, r);
+    r->asked = false;
+    timer_start(&r->idle, IDLE_MS);
+}
+
 /* ---- what the link tells ---- */
 
 static void on_ready(void *arg) {
@@ -405,7 +343,7 @@ static void on_error(struct redis *r, struct redis_pending *p, struct span error
     enum redis_trouble t = redis_error_name(error);
     bool greeting = r->phase != HERE;
     if (t == REDIS_NOSCRIPT && p->text && !greeting) {
-        note_trouble(r, t);
+        redis_note_trouble(r->options, t);
         send_whole(r, p);
         return;
     }
@@ -413,7 +351,7 @@ static void on_error(struct redis *r, struct redis_pending *p, struct span error
         t = REDIS_AUTH;
     bool ends = greeting || redis_trouble_row(t)->ends_connection;
     if (!ends)
-        note_trouble(r, t);
+        redis_note_trouble(r->options, t);
     if (!greeting)
         p->done(p->arg, NULL);
     redis_pending_free(p);
@@ -423,12 +361,12 @@ static void on_error(struct redis *r, struct redis_pending *p, struct span error
 
 static void on_reply(void *arg, struct redis_pending *p, const struct redisReply *reply) {
     struct redis *r = arg;
-    if (reply->type == REDIS_REPLY_ERROR) {
+    if (reply->type == REDIS_REPLY_ERROR && p->done != on_pong) {
         on_error(r, p, (struct span){reply->str, reply->len});
         return;
     }
     if (r->phase == HERE)
-        note_reply(r);
+        redis_note_reply(r->options);
     p->done(p->arg, (const struct redis_reply *)reply);
     redis_pending_free(p);
 }
@@ -454,6 +392,7 @@ bool redis_command(struct redis *r, const struct span *words, size_t count, redi
     invariant(count > 0 && count <= REDIS_ARGS_MAX);
     if (!has_room(r, total(words, count)))
         return false;
+    r->asked = true;
     redis_link_command(&r->link, words, count, done, arg);
     return true;
 }
@@ -475,6 +414,7 @@ bool redis_run(struct redis *r, size_t script, size_t key_count, const struct sp
     p->script = (int)script;
     p->text = (char *)(uintptr_t)text.ptr;
     p->text_len = text.len;
+    r->asked = true;
     redis_link_send(&r->link, text, p);
     return true;
 }
@@ -497,51 +437,6 @@ static void send_whole(struct redis *r, struct redis_pending *p) {
     p->text = NULL; /* once: a second refusal is told */
     redis_link_send(&r->link, str_span(&whole), p);
     str_release(&whole);
-}
-
-/* ---- replies ---- */
-
-static const struct redisReply *inside(const struct redis_reply *reply) {
-    return (const struct redisReply *)reply;
-}
-
-bool redis_is_nil(const struct redis_reply *reply) {
-    return !reply || inside(reply)->type == REDIS_REPLY_NIL;
-}
-
-struct span redis_text(const struct redis_reply *reply) {
-    const struct redisReply *in = inside(reply);
-    bool is_text = in && (in->type == REDIS_REPLY_STRING || in->type == REDIS_REPLY_STATUS);
-    return is_text ? (struct span){in->str, in->len} : SPAN_NONE;
-}
-
-/* What Lua calls a number comes as an integer; what a hash holds as its digits. */
-static int64_t parse_digits(struct span text) {
-    bool negative = text.len > 0 && text.ptr[0] == '-';
-    int64_t value = 0;
-    enum { DIGITS_MAX = 18 };
-    if (text.len - negative > DIGITS_MAX)
-        return 0;
-    for (size_t i = negative; i < text.len; i++) {
-        if (text.ptr[i] < '0' || text.ptr[i] > '9')
-            return 0;
-        value = value * 10 + (text.ptr[i] - '0');
-    }
-    return negative ? -value : value;
-}
-
-int64_t redis_integer(const struct redis_reply *reply) {
-    if (reply && inside(reply)->type == REDIS_REPLY_INTEGER)
-        return inside(reply)->integer;
-    return parse_digits(redis_text(reply));
-}
-
-size_t redis_count(const struct redis_reply *reply) {
-    return reply && inside(reply)->type == REDIS_REPLY_ARRAY ? inside(reply)->elements : 0;
-}
-
-const struct redis_reply *redis_at(const struct redis_reply *reply, size_t i) {
-    return i < redis_count(reply) ? (const struct redis_reply *)inside(reply)->element[i] : NULL;
 }
 
 /* ---- the whole ---- */
@@ -580,6 +475,7 @@ struct redis *redis_new(struct loop *loop, const struct redis_options *options, 
     timer_init(&r->again, loop, attempt, r);
     timer_init(&r->patience, loop, on_patience_over, r);
     timer_init(&r->watch, loop, on_watch, r);
+    timer_init(&r->idle, loop, on_idle, r);
     redis_sentinels_init(&r->sentinels, loop, options, on_master_named, r);
     timer_start(&r->again, 0);
     return r;
@@ -589,12 +485,13 @@ void redis_free(struct redis *r) {
     if (!r)
         return;
     if (r->phase == HERE)
-        note_away(r);
+        redis_note_away(r->options);
     if (!r->options->aside)
         atomic_fetch_sub(&r->options->health->clients, 1);
     timer_stop(&r->again);
     timer_stop(&r->patience);
     timer_stop(&r->watch);
+    timer_stop(&r->idle);
     redis_sentinels_release(&r->sentinels);
     redis_link_release(&r->link);
     if (r->resolver)

@@ -7,6 +7,9 @@
  * refused; is "durable" an empty word here?) and TIME, and loads the scripts. hiredis is the codec
  * only: it never touches a socket, so that TLS, deadlines and backoff are ours on every version.
  *
+ * A connection on which nothing is asked is asked PING every 2 s, so that an idle thread, too,
+ * knows within that and the command timeout that its network is gone.
+ *
  * No trouble of Redis reaches a caller as more than "no reply". It is counted by name
  * (redis_errors_total) and logged when it begins and when it is over, once a process.
  * Not thread safe: one client a thread. */

@@ -1,6 +1,7 @@
 // The controller's own stream of events: what bypassed the gateway is forgotten here, and whatever
 // else stands in that stream harms nobody. Entries and jobs are written as BullMQ writes them.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import { test } from 'node:test';
 import { eventually } from './support/child.mjs';
 import { HIT, MISS, admin, assertConnects, connect, path } from './support/connecting.mjs';
@@ -12,7 +13,9 @@ import { call } from './support/wire.mjs';
 
 const STREAM = 'bull:agents.queue:events';
 // As docs/redis.md gives it.
-const ACL = 'user events on >x resetkeys %R~bull:agents.queue:* -@all +xread +xrange +xrevrange +hmget';
+const [, RIGHTS] = /^ACL SETUSER aiwm-events reset on >PASSWORD (.*)$/m.exec(
+    fs.readFileSync(new URL('../../docs/redis.md', import.meta.url), 'utf8'));
+const ACL = `user events on >x ${RIGHTS}`;
 
 /** A gateway without a Redis of its own that follows the controller's. */
 async function following({ options, settings = () => ({}), config, replicas = 1 }, body) {

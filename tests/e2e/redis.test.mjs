@@ -1,11 +1,16 @@
 // The connection to Redis: every kind of address, every trouble; agents notice none of them, and
 // operators all.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import { describe, test } from 'node:test';
+import { Beating } from './support/beating.mjs';
 import { eventually, sleep } from './support/child.mjs';
+import { admin, assertConnects, cacheStatus, connect, HIT, MISS, path } from './support/connecting.mjs';
 import { startGateway } from './support/gateway.mjs';
+import { serviceToken } from './support/jwt.mjs';
 import { Redis, redisCertificates } from './support/redis.mjs';
 import { Stub } from './support/stub.mjs';
+import { call } from './support/wire.mjs';
 import { changes, comesAndGoes, fileWith, isCounted, isDown, isUp, unnoticed, withRedis, withToxic } from './support/troubles.mjs';
 
 const SUITE = { timeout: 60000, concurrency: 3 };
@@ -214,4 +219,113 @@ describe('a Redis that is there, and yet', SUITE, () => {
             await isUp(gateway);
             assert.equal(await gateway.metric('redis_durable'), 1);
         }));
+});
+
+describe('what is shown', SUITE, () => {
+    test('without a Redis nothing says that it is down', async () => {
+        const stub = await Stub.start({ transcripts: false });
+        const gateway = await startGateway(stub);
+        try {
+            const { body } = await gateway.health('/metrics');
+            assert.doesNotMatch(body, /redis_up|redis_connections|redis_durable|purge_channel_up|aiwm_events_up/);
+            assert.match(body, /^aiwm_gateway_redis_commands_total 0$/m);
+        } finally {
+            await gateway.discard();
+            await stub.stop();
+        }
+    });
+});
+
+describe('the admin port', SUITE, () => {
+    test('spells the address of Redis as JSON wants it', async () => {
+        const stub = await Stub.start({ transcripts: false });
+        const url = 'unix:/nowhere/"quoted"\\and\\not';
+        const gateway = await startGateway(stub, { config: { redis: { url } } });
+        try {
+            const answer = await call({ host: '127.0.0.1', port: gateway.adminPort, tls: false }, 'GET', '/state');
+            assert.equal(JSON.parse(answer.text).redis.url, url);
+        } finally {
+            await gateway.discard();
+            await stub.stop();
+        }
+    });
+});
+
+/** With bulk one worker asks for all what is due: the others' connections are idle. */
+const idle = {
+    config: { workers: 3 }, stub: { bulk: true }, env: { AIWM_GATEWAY_UPSTREAM_SERVICE_TOKEN: serviceToken() },
+};
+
+describe('a worker that has nothing to ask', SUITE, () => {
+    test('notices all the same that nobody is there', () => withToxic(idle, async (gateway, toxic) => {
+        await gateway.logged('heartbeats go in bulk');
+        await eventually('all are here', async () => (await gateway.metric('redis_connections')) === 4);
+        toxic.blackhole();
+        await eventually('all know', async () => (await gateway.metric('redis_connections')) === 0, 10000);
+    }));
+});
+
+// ---- the rights that docs/redis.md gives ----
+
+const documented = /^ACL SETUSER (aiwm-gateway) .*$/m.exec(
+    fs.readFileSync(new URL('../../docs/redis.md', import.meta.url), 'utf8'));
+const rights = documented[0].split(' ').filter((word) => word.startsWith('+')).map((word) => word.slice(1));
+
+const OPERATOR = 'an-admin-token-of-32-characters!';
+
+/** What a gateway does that has to do with Redis, through two of them. */
+async function everything(fleet, [a, b]) {
+    await assertConnects(a, 1, MISS);
+    await eventually('b has it from a', async () => HIT.test(cacheStatus(await connect(b, 1))));
+    await fleet.durable(a, 1, 'online', 1);
+    await fleet.arrives(1, ['online 1']);
+    await fleet.redis.call('SCRIPT', 'FLUSH');
+    await fleet.durable(b, 1, 'online', 2);
+    await eventually('it goes in bulk', async () => (await fleet.heldShared()) === 0);
+    assert.equal((await fleet.disconnect(a, 1)).status, 201);
+    const write = async (body) =>
+        assert.equal((await call(a.target, 'PUT', path(1, ''), { ...admin(), body })).status, 200);
+    await write({ status: 'suspended' });
+    await eventually('b refuses it', async () => (await fleet.beat(b, 1)).status === 401);
+    await write({ status: 'active' });
+    await eventually('b lets it in', async () => (await connect(b, 1)).status === 201);
+    const operator = { host: '127.0.0.1', port: a.adminPort, tls: false };
+    const purged = await call(operator, 'POST', '/purge?everything=yes', { token: OPERATOR });
+    assert.equal(purged.status, 200, purged.text);
+    await eventually('all is told', async () => (await a.metric('purges_shared_total')) >= 3);
+}
+
+describe('a user with the rights that are documented', SUITE, () => {
+    test('may do everything a gateway does, and nothing else', () => Beating.using({
+        replicas: 0, redis: { acl: [] }, bulk: true, heartbeat: { bulk_linger: '100ms' },
+        env: { AIWM_GATEWAY_UPSTREAM_SERVICE_TOKEN: serviceToken(), AIWM_GATEWAY_ADMIN_TOKEN: OPERATOR },
+    }, async (fleet) => {
+        const { redis } = fleet;
+        await redis.call(...documented[0].replace('PASSWORD', 'x').split(' '));
+        const config = { redis: { url: redis.url, username: documented[1], password_file: fileWith(redis, 'x') } };
+        await redis.call('CONFIG', 'RESETSTAT');
+        const gateways = [await fleet.add({ config }), await fleet.add({ config })];
+        await Promise.all(gateways.map((gateway) => gateway.logged('heartbeats go in bulk')));
+        await everything(fleet, gateways);
+        const used = async () => [...(await redis.call('INFO', 'commandstats')).matchAll(/^cmdstat_([^:]+):/gm)]
+            .map((match) => match[1]);
+        const missing = async () => {
+            const known = await used();
+            return rights.filter((right) => !known.includes(right));
+        };
+        await eventually('an idle worker asks', async () => (await used()).includes('ping'), 10000);
+        for (const gateway of gateways) await gateway.stop();
+        assert.deepEqual(await redis.call('ACL', 'LOG'), []);
+        for (const gateway of gateways)
+            assert.ok(!changes(gateway).includes('noperm'), changes(gateway).join());
+        assert.deepEqual(await missing(), [], 'a right that nobody needs');
+    }));
+
+    test('has all that any script calls', () => {
+        const called = fs.readdirSync(new URL('../../src/serve', import.meta.url))
+            .flatMap((name) => [...fs.readFileSync(new URL(`../../src/serve/${name}`, import.meta.url), 'utf8')
+                .matchAll(/redis\.call\('(\w+)'/g)].map((match) => match[1].toLowerCase()));
+        assert.ok(called.length > 50);
+        assert.deepEqual([...new Set(called)].filter((name) => !rights.includes(name)), []);
+    });
 });

@@ -29,7 +29,7 @@ BEGIN {
     # libcrypto: digests and sealing.
     # app/admin.c compares its token in constant time, with it.
     only("^openssl/", "^(io/.*|app/(setup\\.h|admin\\.c)|rules/(grant|seal|token)\\.c)$")
-    only("^hiredis/", "^io/redis(_link|_sentinel)?\\.c$")
+    only("^hiredis/", "^io/redis(_link|_sentinel|_values)?\\.c$")
     only("^jansson\\.h$", "^(rules/payload|app/ctl_show)\\.c$")
     only("^jwt\\.h$", "^rules/token\\.c$")
     only("^yaml\\.h$", "^rules/config_yaml\\.c$")

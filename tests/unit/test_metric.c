@@ -189,6 +189,14 @@ Test(metric, renders_every_series_once) {
     free(text);
 }
 
+Test(metric, leaves_out_what_is_omitted_with_its_family) {
+    metric_omit(METRIC_REDIS_UP);
+    char *text = rendered();
+    cr_expect_not(strstr(text, "redis_up"), "%s", text);
+    cr_expect(strstr(text, "\naiwm_gateway_redis_connections 0\n"));
+    free(text);
+}
+
 Test(metric, renders_the_values_that_were_counted) {
     metric_add(METRIC_CONNECTIONS, -1);
     metric_add(METRIC_REFUSED_LIMIT, 7);

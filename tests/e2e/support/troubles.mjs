@@ -18,9 +18,9 @@ const quick = {
 };
 
 /** A stub, a Redis (options: see redis.mjs; or a ready one) and a gateway that knows it, for one
- * test. settings(redis): the gateway's redis.*, redis.url is that of the server. */
-export async function withRedis({ redis: given, options, settings = () => ({}), config, env }, body) {
-    const stub = await Stub.start({ transcripts: false });
+ * test. settings(redis): the gateway's redis.*, redis.url is that of the server; stub: for Stub.start. */
+export async function withRedis({ redis: given, options, settings = () => ({}), config, env, stub: stubOptions }, body) {
+    const stub = await Stub.start({ transcripts: false, ...stubOptions });
     let redis = given;
     let gateway;
     try {

@@ -1,0 +1,84 @@
+#include "io/redis_health.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/metric.h"
+
+enum { CALM_MS = 10000 }; /* no more of a command's trouble for so long: it is over */
+
+static void log_change(const struct redis_options *o, const char *message, enum redis_trouble t) {
+    log_warn(message, F_TEXT("name", o->name), F_TEXT("reason", redis_trouble_row(t)->name),
+             F_TEXT("detail", redis_trouble_row(t)->text));
+}
+
+_Static_assert((int)METRIC_REDIS_ERROR_OTHER - (int)METRIC_REDIS_ERROR_UNREACHABLE ==
+                   (int)REDIS_OTHER - (int)REDIS_UNREACHABLE,
+               "each trouble has its row of redis_errors_total, in the same order");
+
+void redis_note_trouble(const struct redis_options *o, enum redis_trouble t) {
+    struct redis_health *health = o->health;
+    int none = REDIS_NONE;
+    metric_add((enum metric)(METRIC_REDIS_ERROR_UNREACHABLE + (int)t - REDIS_UNREACHABLE), 1);
+    if (o->aside)
+        return;
+    atomic_store(&health->trouble_ms, clock_mono_ms());
+    if (atomic_compare_exchange_strong(&health->trouble, &none, (int)t))
+        log_change(o, "redis is in trouble", t);
+}
+
+static void note_well(const struct redis_options *o, enum redis_trouble t) {
+    int was = (int)t;
+    if (atomic_compare_exchange_strong(&o->health->trouble, &was, REDIS_NONE))
+        log_info("redis is well again", F_TEXT("name", o->name));
+}
+
+void redis_note_reply(const struct redis_options *o) {
+    struct redis_health *health = o->health;
+    if (o->aside)
+        return;
+    enum redis_trouble t =
+        (enum redis_trouble)atomic_load_explicit(&health->trouble, memory_order_relaxed);
+    if (t == REDIS_NONE || redis_trouble_row(t)->ends_connection)
+        return;
+    if (clock_mono_ms() - atomic_load(&health->trouble_ms) > CALM_MS)
+        note_well(o, t);
+}
+
+/* The gauges are about the Redis that shares and keeps, not about streams that are read. */
+static void count_here(const struct redis_options *o, int n, bool changes_all) {
+    if (o->reads_only)
+        return;
+    metric_add(METRIC_REDIS_CONNECTIONS, n);
+    metric_add(METRIC_REDIS_UP, changes_all ? n : 0);
+}
+
+void redis_note_here(const struct redis_options *o, const struct redis_info *info) {
+    struct redis_health *health = o->health;
+    if (o->aside)
+        return;
+    int here = atomic_fetch_add(&health->here, 1) + 1;
+    enum redis_trouble t = (enum redis_trouble)atomic_load(&health->trouble);
+    count_here(o, 1, here == 1);
+    if (!atomic_exchange(&health->introduced, true))
+        log_info("redis is here", F_TEXT("name", o->name), F_TEXT("version", info->version));
+    if (here == atomic_load(&health->clients) && redis_trouble_row(t)->ends_connection)
+        note_well(o, t);
+}
+
+void redis_note_away(const struct redis_options *o) {
+    if (!o->aside)
+        count_here(o, -1, atomic_fetch_sub(&o->health->here, 1) == 1);
+}
+
+void redis_note_durability(const struct redis_options *o, const struct redis_info *info) {
+    struct redis_health *health = o->health;
+    bool durable = info->persistent && !info->evicts;
+    if (atomic_exchange(&health->durable, durable) != durable)
+        metric_add(METRIC_REDIS_DURABLE, durable ? 1 : -1);
+    if (durable || atomic_exchange(&health->warned, true))
+        return;
+    log_warn(info->persistent
+                 ? "redis may evict what it holds: set maxmemory-policy noeviction"
+                 : "redis would forget acknowledged heartbeats in a restart: set appendonly yes",
+             F_TEXT("name", o->name), F_TEXT("version", info->version));
+}
