@@ -91,7 +91,12 @@ static void forget_complaints(struct reload *r) {
     r->complained = NULL;
 }
 
-/* `asked`: by HUP; else only what stands in files may be the reason. */
+/* Cheaper than to make a generation of it: certificates are parsed, authorities looked for. */
+static bool is_same(const struct reload *r) {
+    return !setup_is_news(r->parts.config_file, r->parts.environment, r->running->setup.config);
+}
+
+/* `asked`: by HUP; else what stands in files is the reason. */
 static void begin(struct reload *r, bool asked) {
     struct str complaints;
     str_init(&complaints, TEXT_MAX);
@@ -101,12 +106,9 @@ static void begin(struct reload *r, bool asked) {
     if (!next) {
         if (asked || is_news(r, str_span(&complaints)))
             log_refused(str_span(&complaints));
-    } else if (asked || config_contents_differ(r->running->setup.config, next->setup.config)) {
-        forget_complaints(r);
-        adopt(r, next);
     } else {
         forget_complaints(r);
-        generation_free(next);
+        adopt(r, next);
     }
     str_release(&complaints);
 }
@@ -132,7 +134,11 @@ static void on_poll(void *arg) {
     struct reload *r = arg;
     timer_start(&r->poll, POLL_MS);
     rotate_tickets(r);
-    if (!r->leaving)
+    if (r->leaving)
+        return;
+    if (is_same(r))
+        forget_complaints(r);
+    else
         begin(r, false);
 }
 

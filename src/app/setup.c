@@ -162,6 +162,21 @@ bool setup_read(struct setup *s, const char *config_file, char *const *environ,
     return make_upstream(s, complaints) && tls_fine && redis_fine && events_fine;
 }
 
+bool setup_is_news(const char *config_file, char *const *environ, const struct config *running) {
+    struct setup s = {0};
+    struct str complaints;
+    str_init(&complaints, TEXT_MAX);
+    str_init(&s.warnings, TEXT_MAX);
+    bool is_news = !read_config(&s, config_file, environ, &complaints);
+    if (!is_news) {
+        keep_running(&s, running);
+        is_news = config_contents_differ(running, s.config);
+    }
+    setup_release(&s);
+    str_release(&complaints);
+    return is_news;
+}
+
 void setup_release(struct setup *s) {
     str_release(&s->warnings);
     SSL_CTX_free(s->tls);

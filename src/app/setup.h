@@ -29,4 +29,7 @@ struct setup {
  * one per line; release it all the same. */
 bool setup_read(struct setup *s, const char *config_file, char *const *environ,
                 const struct config *running, struct str *complaints);
+/* Reads the sources only: would setup_read find other contents of files than `running` has, or a
+ * complaint? Nothing is made of them, so this is cheap enough for every few seconds. */
+bool setup_is_news(const char *config_file, char *const *environ, const struct config *running);
 void setup_release(struct setup *s);

@@ -123,6 +123,7 @@ static void on_adopt(struct letter *letter, void *receiver) {
     s->upstream = upstream_new(&w->loop, &w->adopting->setup.upstream);
     upstream_succeed(s->upstream, former);
     serve_adopt(s, w->adopting->setup.config);
+    bulk_adopt(s->bulk);
     if (w->adopting->setup.tls)
         server_set_tls(s->server, w->adopting->setup.tls);
     atomic_fetch_sub(&w->adopting->adopting, 1);

@@ -9,7 +9,7 @@
 enum { HALF_BITS = 10, HALF = 1 << HALF_BITS, LINEAR_BITS = HALF_BITS + 1 };
 
 struct hist {
-    int64_t count, sum, min, max;
+    int64_t count, sum, max;
     int64_t at[HIST_SLOTS];
 };
 
@@ -42,8 +42,6 @@ int64_t hist_slot_end(size_t slot) {
 
 void hist_record(struct hist *h, int64_t us) {
     us = us < HIST_MIN_US ? HIST_MIN_US : us > HIST_MAX_US ? HIST_MAX_US : us;
-    if (h->count == 0 || us < h->min)
-        h->min = us;
     if (us > h->max)
         h->max = us;
     h->at[slot_of(us)]++;
@@ -54,8 +52,6 @@ void hist_record(struct hist *h, int64_t us) {
 void hist_add(struct hist *to, const struct hist *from) {
     if (from->count == 0)
         return;
-    if (to->count == 0 || from->min < to->min)
-        to->min = from->min;
     if (from->max > to->max)
         to->max = from->max;
     to->count += from->count;
@@ -66,10 +62,6 @@ void hist_add(struct hist *to, const struct hist *from) {
 
 int64_t hist_count(const struct hist *h) {
     return h->count;
-}
-
-int64_t hist_min(const struct hist *h) {
-    return h->min;
 }
 
 int64_t hist_max(const struct hist *h) {

@@ -28,7 +28,6 @@ void hist_add(struct hist *to, const struct hist *from);
 
 int64_t hist_count(const struct hist *h);
 /* Exact (within 1 us to 120 s); 0 when nothing was recorded. */
-int64_t hist_min(const struct hist *h);
 int64_t hist_max(const struct hist *h);
 int64_t hist_mean(const struct hist *h);
 /* The least value that at least `quantile` (0 to 1) of what was recorded does not exceed, rounded

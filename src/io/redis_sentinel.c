@@ -130,7 +130,9 @@ void redis_sentinels_init(struct redis_sentinels *s, struct loop *loop,
 }
 
 void redis_sentinels_release(struct redis_sentinels *s) {
-    redis_sentinels_stop(s);
+    s->asking = false;
+    timer_stop(&s->patience);
+    drop(s);
     redis_link_release(&s->link);
     if (s->resolver)
         resolver_free(s->resolver);
@@ -148,10 +150,4 @@ void redis_sentinels_ask(struct redis_sentinels *s) {
     }
     be_patient(s, PATIENCE_MS, REDIS_TIMEOUT);
     question(s);
-}
-
-void redis_sentinels_stop(struct redis_sentinels *s) {
-    s->asking = false;
-    timer_stop(&s->patience);
-    drop(s);
 }

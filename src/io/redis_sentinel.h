@@ -32,5 +32,3 @@ void redis_sentinels_release(struct redis_sentinels *s);
 
 /* While a question is under way: nothing. */
 void redis_sentinels_ask(struct redis_sentinels *s);
-/* Nobody is told; the next question begins anew. */
-void redis_sentinels_stop(struct redis_sentinels *s);

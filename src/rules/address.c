@@ -19,10 +19,6 @@ bool address_is_v4(const struct address *a) {
     return memcmp(a->bytes, mapped, sizeof mapped) == 0;
 }
 
-bool address_equal(const struct address *a, const struct address *b) {
-    return memcmp(a->bytes, b->bytes, ADDRESS_BYTES) == 0;
-}
-
 bool address_parse(struct span text, struct address *out) {
     char terminated[ADDRESS_TEXT];
     uint8_t bytes[ADDRESS_BYTES];

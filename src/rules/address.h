@@ -16,7 +16,6 @@ void address_of_v4(const uint8_t bytes[4], struct address *out);
 /* ::ffff:a.b.c.d becomes the IPv4 address by itself. */
 void address_of_v6(const uint8_t bytes[16], struct address *out);
 bool address_is_v4(const struct address *a);
-bool address_equal(const struct address *a, const struct address *b);
 
 /* "192.0.2.1", "2001:db8::1"; no port, no brackets, no zone, no spaces. */
 bool address_parse(struct span text, struct address *out);

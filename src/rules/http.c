@@ -182,7 +182,8 @@ struct span http_field(const struct http_fields *fields, struct span name) {
     return SPAN_NONE;
 }
 
-bool http_list_next(struct span *list, struct span *element) {
+/* The next element, trimmed; moves `list` past it. Skips empty ones. */
+static bool list_next(struct span *list, struct span *element) {
     while (list->len > 0) {
         const char *comma = memchr(list->ptr, ',', list->len);
         size_t len = comma ? (size_t)(comma - list->ptr) : list->len;
@@ -196,7 +197,7 @@ bool http_list_next(struct span *list, struct span *element) {
 
 bool http_list_has(struct span list, struct span token) {
     struct span element;
-    while (http_list_next(&list, &element))
+    while (list_next(&list, &element))
         if (span_equal_nocase(element, token))
             return true;
     return false;
@@ -211,7 +212,7 @@ static enum err refuse_codings(struct span list) {
     struct span coding = SPAN_NONE;
     int chunked = 0;
     int others = 0;
-    while (http_list_next(&list, &coding)) {
+    while (list_next(&list, &coding)) {
         if (span_equal_nocase(coding, SPAN("identity")))
             return ERR_BAD_FRAMING;
         bool is_chunked = span_equal_nocase(coding, SPAN("chunked"));
@@ -260,7 +261,7 @@ static struct connection_options find_connection_options(const struct http_field
             continue;
         struct span list = fields->at[i].value;
         struct span option;
-        while (http_list_next(&list, &option)) {
+        while (list_next(&list, &option)) {
             found.close |= span_equal_nocase(option, SPAN("close"));
             found.keep_alive |= span_equal_nocase(option, SPAN("keep-alive"));
             found.upgrade |= span_equal_nocase(option, SPAN("upgrade"));
@@ -458,7 +459,7 @@ static bool take_status_line(struct cursor *in, struct http_response *out) {
 static int keep_alive_seconds(struct span list) {
     struct span name = SPAN("timeout=");
     struct span element;
-    while (http_list_next(&list, &element))
+    while (list_next(&list, &element))
         if (element.len > name.len && span_equal_nocase((struct span){element.ptr, name.len}, name))
             return (int)decimal(span_from(element, name.len), TIMEOUT_DIGITS);
     return -1;

@@ -138,12 +138,9 @@ enum err http_response_parse(struct span head, struct http_response *out);
 /* The first field of that name (any case), or SPAN_NONE with ptr NULL. */
 struct span http_field(const struct http_fields *fields, struct span name);
 
-/* Does this comma-separated list hold the token (any case)? "Connection: keep-alive, close". */
+/* Does this comma-separated list hold the token (any case)? "Connection: keep-alive, close". Knows
+ * no quoted strings: none of the lists we read has them. */
 bool http_list_has(struct span list, struct span token);
-
-/* The next element of a comma-separated list, trimmed; moves `list` past it. Skips empty ones;
- * knows no quoted strings (none of the lists we read has them). False at the end. */
-bool http_list_next(struct span *list, struct span *element);
 
 /* Standard reason phrase, "" when unknown. */
 const char *http_reason(int status);

@@ -49,24 +49,6 @@ const char *token_secret_complaint(struct span secret, bool allow_public_default
     return NULL;
 }
 
-/* ---- names ---- */
-
-static const char *const fault_names[TOKEN_FAULT_COUNT] = {
-    [TOKEN_FINE] = "fine",
-    [TOKEN_ABSENT] = "absent",
-    [TOKEN_MALFORMED] = "malformed",
-    [TOKEN_ALGORITHM] = "algorithm",
-    [TOKEN_SIGNATURE] = "signature",
-    [TOKEN_EXPIRED] = "expired",
-    [TOKEN_NO_EXPIRY] = "no_expiry",
-    [TOKEN_EARLY] = "early",
-    [TOKEN_NO_SUBJECT] = "no_subject",
-};
-
-const char *token_fault_name(enum token_fault fault) {
-    return fault_names[fault];
-}
-
 enum err token_fault_err(enum token_fault fault) {
     if (fault == TOKEN_FINE)
         return ERR_OK;

@@ -70,8 +70,6 @@ enum token_fault token_verify(struct token_verifier *v, struct span token, int64
 
 /* What the client hears: ERR_OK, ERR_UNAUTHORIZED or ERR_TOKEN_PAYLOAD. */
 enum err token_fault_err(enum token_fault fault);
-/* "expired", "signature", ...: for logs and metrics. */
-const char *token_fault_name(enum token_fault fault);
 
 /* exp and orgId ("" when absent) of a token without checking its signature: for tokens the
  * controller itself just gave us. `org` may be NULL. False when it is no JWT with an integer exp.

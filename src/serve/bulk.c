@@ -128,13 +128,19 @@ static bool is_draining(const struct serve *s) {
     return atomic_load(&s->shared->draining);
 }
 
+static bool is_wanted(const struct serve *s) {
+    const struct config *config = s->shared->config;
+    return config->heartbeat.bulk != 0 && config->upstream.service_token.bytes && !is_draining(s);
+}
+
 static void on_probed(void *arg, const struct fetched *result) {
     struct bulk *b = arg;
+    if (!is_wanted(b->serve))
+        return;
     bool is_contract = payload_read_bulk_results(result->body, 0, no_item, NULL);
     enum bulk_state state = state_of(result, is_contract);
     set_state(b, result, state);
-    if (!is_draining(b->serve))
-        timer_start(&b->probe, state == BULK_UNKNOWN ? PROBE_AGAIN_MS : PROBE_MS);
+    timer_start(&b->probe, state == BULK_UNKNOWN ? PROBE_AGAIN_MS : PROBE_MS);
 }
 
 static void on_probe_time(void *arg) {
@@ -276,17 +282,27 @@ void bulk_drain(struct bulk *b) {
 /* ---- life ---- */
 
 struct bulk *bulk_new(struct serve *s) {
-    const struct config *config = s->shared->config;
     struct bulk *b = must_zalloc(sizeof *b);
     b->serve = s;
     b->filling = batch_new();
     b->items_max = ITEMS_MAX;
     timer_init(&b->linger, s->loop, on_linger_over, b);
     timer_init(&b->probe, s->loop, on_probe_time, b);
-    bool wanted = config->heartbeat.bulk != 0 && config->upstream.service_token.bytes;
-    if (wanted && s->worker == 0)
+    if (s->worker == 0 && is_wanted(s))
         timer_start(&b->probe, 0);
     return b;
+}
+
+/* What the controller said of the token before need not hold for this one: it is asked anew. A
+ * batch that is filled already goes as it would have gone. */
+void bulk_adopt(struct bulk *b) {
+    if (b->serve->worker != 0)
+        return;
+    timer_stop(&b->probe);
+    if (is_wanted(b->serve))
+        timer_start(&b->probe, 0);
+    else if (atomic_exchange(&b->serve->shared->bulk_state, BULK_UNKNOWN) == BULK_ON)
+        log_info("heartbeats go one by one: bulk was switched off", F_NONE);
 }
 
 void bulk_free(struct bulk *b) {

@@ -16,6 +16,8 @@ enum bulk_state { BULK_UNKNOWN, BULK_ON, BULK_OFF };
 
 struct bulk *bulk_new(struct serve *s);
 void bulk_free(struct bulk *b);
+/* A reload: whether bulk is wanted, or the service token, may have changed. */
+void bulk_adopt(struct bulk *b);
 
 /* Is this the way for beats now? */
 bool bulk_is_on(const struct serve *s);

@@ -7,6 +7,7 @@
 #include "rules/seal.h"
 #include "serve/bulk.h"
 #include "serve/flush.h"
+#include "serve/keys.h"
 #include "serve/scripts.h"
 
 #include <stdatomic.h>
@@ -17,7 +18,6 @@ enum {
     LEASE_MS = 30000, /* longer than a beat lingers, waits for a batch and is sent */
     BODY_MAX = 8192,  /* as serve/heartbeat.c holds */
     TEXT_MAX = 2 + TOKEN_MAX + BODY_MAX,
-    KEY_MAX = 160, /* a prefix has at most 100 bytes */
     US_A_DAY = 86400,
 };
 
@@ -35,8 +35,8 @@ enum {
 
 enum key { KEY_DUE, KEY_SENDING, KEY_TURNS, KEY_SETTLE, KEY_SETTLING, KEY_SEEN, KEY_COUNT };
 
-static const char *const key_names[KEY_COUNT] = {"due",    "sending",  "turns",
-                                                 "settle", "settling", "seen"};
+static const char *const key_names[KEY_COUNT] = {"beats:due",    "beats:sending",  "beats:turns",
+                                                 "beats:settle", "beats:settling", "beats:seen"};
 
 /* Of one day, under the present key and the one before. */
 struct day_key {
@@ -46,8 +46,8 @@ struct day_key {
 };
 
 struct durable {
-    char key[KEY_COUNT][KEY_MAX];
-    char record[KEY_MAX]; /* what records' keys begin with */
+    char memory[KEY_COUNT + 1][KEY_MAX];
+    struct span key[KEY_COUNT], record; /* `record`: what records' keys begin with */
     struct day_key today, other_day;
     char sealed[TEXT_MAX + SEAL_EXTRA], text[TEXT_MAX];
 };
@@ -90,20 +90,19 @@ static void add_int(struct words *w, int64_t value) {
 }
 
 static void add_record(struct words *w, const struct agent_id *id) {
-    size_t len = strlen(w->durable->record);
-    memcpy(w->record, w->durable->record, len);
-    agent_id_text(id, w->record + len);
-    add(w, (struct span){w->record, len + AGENT_ID_HEX});
+    const struct span begin = w->durable->record;
+    memcpy(w->record, begin.ptr, begin.len);
+    agent_id_text(id, w->record + begin.len);
+    add(w, (struct span){w->record, begin.len + AGENT_ID_HEX});
 }
 
 static void add_key(struct words *w, enum key key) {
-    add(w, span_of(w->durable->key[key]));
+    add(w, w->durable->key[key]);
 }
 
 /* The record's key ends with the id. */
 static void add_id(struct words *w) {
-    size_t len = strlen(w->durable->record);
-    add(w, (struct span){w->record + len, AGENT_ID_HEX});
+    add(w, (struct span){w->record + w->durable->record.len, AGENT_ID_HEX});
 }
 
 static void add_token(struct words *w, uint64_t token) {
@@ -147,8 +146,13 @@ static void add_policy(struct words *w, struct serve *s, const struct agent_id *
     add_int(w, policy.expiry_ms);
 }
 
+/* Redis' clock; without Redis the wall clock. */
+static int64_t now_us(const struct serve *s) {
+    return s->redis ? redis_now_us(s->redis) : clock_wall_ms() * 1000;
+}
+
 static int64_t now_ms(const struct serve *s) {
-    return durable_now_us(s) / 1000;
+    return now_us(s) / 1000;
 }
 
 static void add_verdict(struct words *w, const struct serve *s, const struct durable_verdict *v) {
@@ -176,7 +180,7 @@ static void derive(const struct grant_key *key, int64_t day, uint8_t out[SEAL_KE
 static const struct day_key *key_of(struct serve *s, uint64_t stamp) {
     struct durable *d = s->durable;
     int64_t day = (int64_t)(stamp / 1000000 / US_A_DAY);
-    int64_t today = durable_now_us(s) / 1000000 / US_A_DAY;
+    int64_t today = now_us(s) / 1000000 / US_A_DAY;
     struct day_key *k = day == today ? &d->today : &d->other_day;
     if (k->day == day)
         return k;
@@ -306,7 +310,7 @@ bool durable_claim(struct serve *s, size_t limit, uint64_t claim, redis_done *do
     for (enum key k = KEY_DUE; k <= KEY_SETTLE; k++)
         add_key(&w, k);
     add_key(&w, KEY_SEEN);
-    add(&w, span_of(s->durable->record));
+    add(&w, s->durable->record);
     add_int(&w, now_ms(s));
     add_int(&w, (int64_t)limit);
     add_claimant(&w, s->shared, claim);
@@ -339,7 +343,7 @@ bool durable_read_claimed(struct serve *s, const struct redis_reply *reply, size
     out->delivery.sequence = (uint64_t)redis_integer(redis_at(reply, at + 1));
     bool status_fine = read_status(redis_text(redis_at(reply, at + 2)), &out->delivery.status);
     bool opened = unseal(s, redis_text(redis_at(reply, at + 3)), out);
-    int64_t age_ms = (durable_now_us(s) - (int64_t)out->delivery.sequence) / 1000;
+    int64_t age_ms = (now_us(s) - (int64_t)out->delivery.sequence) / 1000;
     out->received_ms = clock_mono_ms() - age_ms;
     out->delivery.token = opened ? agents_token_hash(s->shared->agents, out->token) : 0;
     return status_fine && opened;
@@ -428,10 +432,6 @@ bool durable_is_here(const struct serve *s) {
            (size_t)atomic_load(&s->shared->beats.here) == s->shared->worker_count;
 }
 
-int64_t durable_now_us(const struct serve *s) {
-    return s->redis ? redis_now_us(s->redis) : clock_wall_ms() * 1000;
-}
-
 void durable_stamp(const struct serve *s, struct agent *agent) {
     if (s->redis)
         beat_stamp(&agent->beat, redis_now_us(s->redis));
@@ -447,13 +447,12 @@ uint64_t durable_new_claim(struct serve *s) {
 }
 
 struct durable *durable_new(struct serve *s) {
-    const char *prefix = s->shared->config->redis.key_prefix;
     if (!s->redis)
         return NULL;
     struct durable *d = must_zalloc(sizeof *d);
     for (enum key k = 0; k < KEY_COUNT; k++)
-        (void)snprintf(d->key[k], KEY_MAX, "%s1:beats:%s", prefix, key_names[k]);
-    (void)snprintf(d->record, sizeof d->record, "%s1:beat:", prefix);
+        d->key[k] = key_spell(s->shared, key_names[k], NULL, d->memory[k]);
+    d->record = key_spell(s->shared, "beat:", NULL, d->memory[KEY_COUNT]);
     d->today.day = d->other_day.day = -1;
     return d;
 }

@@ -28,8 +28,6 @@ void durable_adopt(struct durable *d);
 /* Is Redis the place for beats now? When all workers of the process reach it: else what one worker
  * put there another would not find. */
 bool durable_is_here(const struct serve *s);
-/* Redis' clock, microseconds; without Redis the wall clock. */
-int64_t durable_now_us(const struct serve *s);
 /* The agent's next sequence shall compare with those of other replicas. Under its lock. */
 void durable_stamp(const struct serve *s, struct agent *agent);
 /* Of a lease; never 0. */

@@ -155,7 +155,7 @@ static void answer(struct storing *st, const struct durable_stored *r) {
     caller_answer_success(st->serve, &st->caller, false);
 }
 
-/* It stays in memory for now: somebody has to look after it. */
+/* It is held in memory until Redis takes it: somebody has to look after it. */
 static void keep_in_memory(struct storing *st) {
     struct agents *agents = st->serve->shared->agents;
     struct agent *agent = agents_lock(agents, &st->delivery.id, false);

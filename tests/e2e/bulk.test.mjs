@@ -1,5 +1,7 @@
 // Heartbeats in bulk: one request for many where the controller offers it, one by one elsewhere.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
 import { describe, test } from 'node:test';
 import { eventually, sleep } from './support/child.mjs';
 import { startGateway } from './support/gateway.mjs';
@@ -22,7 +24,8 @@ async function using(options, body) {
     try {
         gateway = await startGateway(stub, {
             config: { workers: options.workers ?? 1, heartbeat: { ...quick, ...options.heartbeat } },
-            env: { AIWM_GATEWAY_UPSTREAM_SERVICE_TOKEN: options.token ?? serviceToken() },
+            env: options.token === '' ? {}
+                : { AIWM_GATEWAY_UPSTREAM_SERVICE_TOKEN: options.token ?? serviceToken() },
         });
         await body(gateway, stub);
         if (gateway.child.ended) return;
@@ -140,6 +143,38 @@ describe('heartbeats in bulk', SUITE, () => {
                 await gateway.stop();
                 assert.equal((await stub.counts()).bulk_beats_ok, AGENTS);
             }));
+});
+
+describe('a reload', SUITE, () => {
+    const wait = (gateway, text) => eventually(text, () => said(gateway).some((line) => line.message === text));
+    const reload = (gateway, change) => {
+        gateway.writeConfig({ ...gateway.config, ...change(gateway.config) });
+        gateway.child.signal('SIGHUP');
+    };
+    const bulk = (word) => ({ heartbeat }) => ({ heartbeat: { ...heartbeat, bulk: word } });
+
+    test('switches bulk on and off', () =>
+        using({ heartbeat: { bulk: 'off' } }, async (gateway, stub) => {
+            reload(gateway, bulk('auto'));
+            await inBulk(gateway);
+            await allBeat(gateway, 1);
+            await eventually('first beats', async () => (await stub.counts()).heartbeats_ok === AGENTS);
+            await allBeat(gateway, 2);
+            await eventually('the second in bulk', async () => (await stub.counts()).bulk_beats_ok === AGENTS);
+            reload(gateway, bulk('off'));
+            await wait(gateway, 'heartbeats go one by one: bulk was switched off');
+            await allBeat(gateway, 3);
+            await eventually('the third alone', async () => (await stub.counts()).heartbeats_ok === 2 * AGENTS);
+            assert.equal((await stub.counts()).bulk_beats_ok, AGENTS);
+        }));
+
+    test('with the first service token switches bulk on', () =>
+        using({ token: '' }, async (gateway) => {
+            const file = path.join(gateway.dir, 'service-token');
+            fs.writeFileSync(file, serviceToken(), { mode: 0o600 });
+            reload(gateway, ({ upstream }) => ({ upstream: { ...upstream, service_token_file: file } }));
+            await inBulk(gateway);
+        }));
 });
 
 describe('not in bulk', SUITE, () => {

@@ -15,7 +15,8 @@ static void check_source(const struct address *source) {
     char text[ADDRESS_TEXT];
     struct address again;
     address_text(source, text);
-    must(address_parse(span_of(text), &again) && address_equal(source, &again));
+    must(address_parse(span_of(text), &again) &&
+         memcmp(source->bytes, again.bytes, ADDRESS_BYTES) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {

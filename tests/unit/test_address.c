@@ -40,7 +40,7 @@ Test(address, refuses_what_is_none) {
 
 Test(address, mapped_and_dotted_are_one) {
     struct address a = of("::ffff:10.1.2.3"), b = of("10.1.2.3");
-    cr_assert(address_equal(&a, &b));
+    cr_assert_arr_eq(a.bytes, b.bytes, ADDRESS_BYTES);
     cr_assert(address_is_v4(&a));
 }
 

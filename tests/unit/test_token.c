@@ -56,8 +56,8 @@ static enum token_fault verify_header(const char *header, const char *digest) {
 #define expect_fault(actual, expected, ...)                                                        \
     do {                                                                                           \
         enum token_fault got = (actual);                                                           \
-        cr_expect_eq(got, (expected), "%s: got %s, expected %s", __VA_ARGS__,                      \
-                     token_fault_name(got), token_fault_name(expected));                           \
+        cr_expect_eq(got, (expected), "%s: got %d, expected %d", __VA_ARGS__, (int)got,            \
+                     (int)(expected));                                                             \
     } while (0)
 
 Test(token, reads_what_the_controller_signed) {
@@ -578,13 +578,12 @@ Test(token, is_found_in_an_authorization_value) {
     cr_expect_not(token_from_authorization(SPAN_NONE, &token));
 }
 
-Test(token, faults_have_names_and_only_one_shows) {
+Test(token, only_one_fault_shows) {
     for (enum token_fault f = TOKEN_FINE; f < TOKEN_FAULT_COUNT; f++) {
-        cr_expect_not_null(token_fault_name(f), "%d", f);
         enum err expected = f == TOKEN_FINE         ? ERR_OK
                             : f == TOKEN_NO_SUBJECT ? ERR_TOKEN_PAYLOAD
                                                     : ERR_UNAUTHORIZED;
-        cr_expect_eq(token_fault_err(f), expected, "%s", token_fault_name(f));
+        cr_expect_eq(token_fault_err(f), expected, "%d", f);
     }
 }
 
