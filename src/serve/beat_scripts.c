@@ -236,17 +236,21 @@ const char beat_tell[] = RECORD DUE NO FREE
 
 /* A replica arrives. One that was away has things to tell, and others may have, too: nobody claims
  * for 3 s, which is longer than the longest pause between two attempts to connect. One that is new
- * has nothing to tell; others may, unless somebody was at work here a moment ago, or never.
- * One that comes and goes does not stop the fleet: 10 s of this, then 30 s without.
- * KEYS: settle, settling, seen. ARGV: was away?, now. */
+ * has nothing to tell; others may, unless somebody was at work here a moment ago. Or never: Redis is
+ * new, too. Who was at work may have been cut off a moment ago, and not be back yet: one that is new
+ * always waits for 3 s itself. One that comes and goes does not stop the fleet: 10 s of this, then
+ * 30 s without.
+ * KEYS: settle, settling, seen. ARGV: was away?, now. Returns how long to claim nothing (ms). */
 const char beat_hello[] =
     "local now, seen = tonumber(ARGV[2]), tonumber(redis.call('GET', KEYS[3]) or '-1')\n"
-    "if ARGV[1] ~= '1' and (seen < 0 or now - seen < 2000) then return 0 end\n"
+    "local new = ARGV[1] ~= '1'\n"
+    "if new and seen < 0 then return 0 end\n"
     "local since = tonumber(redis.call('GET', KEYS[2]) or now)\n"
-    "if now - since > 10000 then return 0 end\n"
-    "redis.call('SET', KEYS[1], '1', 'PX', 3000)\n"
-    "redis.call('SET', KEYS[2], since, 'PX', 30000)\n"
-    "return 1\n";
+    "if now - since <= 10000 and not (new and now - seen < 2000) then\n"
+    "  redis.call('SET', KEYS[1], '1', 'PX', 3000)\n"
+    "  redis.call('SET', KEYS[2], since, 'PX', 30000)\n"
+    "end\n"
+    "return new and 3000 or 0\n";
 
 /* The controller itself has let the agent in. KEYS: record. */
 const char beat_lift[] = RECORD "local agent = look(KEYS[1])\n"

@@ -26,15 +26,16 @@ struct claims {
     struct list settling; /* replies that are awaited */
     size_t settling_count;
     bool asking;
-    bool noted;        /* something became due since we asked */
-    bool more;         /* is due, as far as we know */
-    bool none_due;     /* draining: nothing was due when we last looked */
-    bool unopened;     /* logged: a beat that does not open */
-    uint64_t arrivals; /* of Redis, that we have told everything to */
-    uint64_t spilled;  /* of beats held in memory meanwhile, that we have seen to */
-    uint64_t claim;    /* of the question under way */
-    size_t limit;      /* likewise */
-    size_t reserved;   /* places kept for what it brings */
+    bool noted;             /* something became due since we asked */
+    bool more;              /* is due, as far as we know */
+    bool none_due;          /* draining: nothing was due when we last looked */
+    bool unopened;          /* logged: a beat that does not open */
+    int64_t quiet_until_ms; /* monotonic: nothing is claimed before, others may have to tell */
+    uint64_t arrivals;      /* of Redis, that we have told everything to */
+    uint64_t spilled;       /* of beats held in memory meanwhile, that we have seen to */
+    uint64_t claim;         /* of the question under way */
+    size_t limit;           /* likewise */
+    size_t reserved;        /* places kept for what it brings */
 };
 
 bool claims_may_claim(const struct serve *s) {
@@ -51,9 +52,13 @@ static size_t room_in_bulk(const struct serve *s) {
     return admission_pause_ms(s->shared) == 0 ? bulk_room(s->bulk) : 0;
 }
 
+static bool is_quiet(const struct claims *c) {
+    return clock_mono_ms() < c->quiet_until_ms;
+}
+
 static size_t room(const struct serve *s) {
     size_t room = 0;
-    if (is_ours(s))
+    if (is_ours(s) && !is_quiet(s->claims))
         room = bulk_is_on(s) ? room_in_bulk(s) : flush_room(s->flush);
     return room < CLAIMS_MAX ? room : CLAIMS_MAX;
 }
@@ -184,7 +189,7 @@ static void ask(struct claims *c) {
     c->noted = false;
     c->limit = room(s);
     c->reserved = !bulk_is_on(s) && flush_reserve(s->flush, c->limit) ? c->limit : 0;
-    if (c->limit == 0)
+    if (c->limit == 0 && !is_quiet(c))
         (void)admission_room_or_wake(s);
     c->claim = durable_new_claim(s);
     c->asking = durable_claim(s, c->limit, c->claim, on_claimed, c);
@@ -192,11 +197,21 @@ static void ask(struct claims *c) {
         flush_unreserve(s->flush, c->reserved);
 }
 
+static void on_hello(void *arg, const struct redis_reply *reply) {
+    struct claims *c = arg;
+    c->quiet_until_ms = clock_mono_ms() + (reply ? redis_integer(reply) : LOOK_MS);
+    if (!c->asking)
+        timer_start(&c->timer, AGAIN_MS);
+}
+
 /* Redis came: it hears first what happened without it. */
 static bool has_told(struct claims *c) {
     uint64_t arrivals = atomic_load(&c->serve->shared->beats.arrivals);
-    if (c->arrivals != arrivals && comeback_tell(c->serve))
-        c->arrivals = arrivals;
+    if (c->arrivals != arrivals) {
+        c->quiet_until_ms = INT64_MAX; /* until it is said how long */
+        if (comeback_tell(c->serve, on_hello, c))
+            c->arrivals = arrivals;
+    }
     return c->arrivals == arrivals;
 }
 

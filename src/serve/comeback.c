@@ -147,9 +147,9 @@ static void visit_agent(void *arg, struct agent *agent) {
     v->complete = fine;
 }
 
-bool comeback_tell(struct serve *s) {
+bool comeback_tell(struct serve *s, redis_done *on_hello, void *arg) {
     struct visit v = {s, true};
-    if (!durable_hello(s, atomic_load(&s->shared->beats.spoke), on_heard, s))
+    if (!durable_hello(s, atomic_load(&s->shared->beats.spoke), on_hello, arg))
         return false;
     agents_each_owned(s->shared->agents, s->worker, s->shared->worker_count, visit_agent, &v);
     return v.complete;

@@ -108,6 +108,7 @@ bool durable_tell(struct serve *s, const struct delivery *delivery, bool status_
 /* The reply is 1: ours. */
 bool durable_take(struct serve *s, const struct agent_id *id, uint64_t claim, redis_done *done,
                   void *arg);
+/* We arrive. The reply is how long we are to claim nothing (ms). */
 bool durable_hello(struct serve *s, bool was_away, redis_done *done, void *arg);
 /* The controller has let the agent in: its verdict is lifted for all replicas. */
 bool durable_lift(struct serve *s, const struct agent_id *id, redis_done *done, void *arg);

@@ -6,6 +6,7 @@ import { eventually, sleep } from './support/child.mjs';
 import { Controller, gate } from './support/controller.mjs';
 import { hears } from './support/fleet.mjs';
 import { agentId } from './support/stub.mjs';
+import { Toxic } from './support/toxic.mjs';
 import { agentToken } from './support/jwt.mjs';
 import { call } from './support/wire.mjs';
 
@@ -80,6 +81,31 @@ describe('heartbeats without their Redis', SUITE, () => {
             await fleet.durable(a, 1, 'idle', 4);
             await fleet.arrives(1, ['online 1', 'busy 3', 'idle 4']);
             await fleet.assertNoneLost();
+        }));
+
+    test('a replica that starts waits for those who were cut off and are not back yet', () =>
+        Fleet.using({ replicas: 0, heartbeat: patient }, async (fleet) => {
+            const toxic = await Toxic.start(fleet.redis.port);
+            try {
+                const cut = await fleet.add({ config: { redis: { url: `redis://127.0.0.1:${toxic.port}` } } });
+                await fleet.durable(cut, 1, 'online', 1);
+                await fleet.arrives(1, ['online 1']);
+                await fleet.durable(cut, 1, 'online', 2);
+                await fleet.redis.call('ZADD', `${KEYS}beats:due`, String(Date.now() + 1000), agentId(1));
+                await toxic.refuse();
+                await away(cut);
+                await fleet.fleeting(cut, 1, 'busy', 3);
+                await fleet.arrives(1, ['online 1', 'busy 3']);
+                const fresh = await fleet.add(); // finds the second due, or soon
+                await sleep(500);
+                await toxic.pass();
+                await hears(cut, 15000);
+                await eventually('the older one to be dropped', async () => await fleet.heldShared() === 0, 15000);
+                await fleet.durable(fresh, 1, 'idle', 4);
+                await fleet.arrives(1, ['online 1', 'busy 3', 'idle 4']);
+            } finally {
+                await toxic.stop();
+            }
         }));
 
     test('of two that were held in memory the newer wins', () =>

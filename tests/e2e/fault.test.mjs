@@ -1,12 +1,11 @@
 // A short look at what `make fault` does at length: kills -9 under load, nothing promised is lost.
-// FAULT_SEED=N repeats a run.
+// FAULT_SEED=N for another run than the one that once found something; `make fault` chooses its own.
 import assert from 'node:assert/strict';
-import { randomInt } from 'node:crypto';
 import { test } from 'node:test';
 import { complaint, round } from '../fault/round.mjs';
 import { Dice } from './support/dice.mjs';
 
-const seed = Number(process.env.FAULT_SEED ?? randomInt(2 ** 31));
+const seed = Number(process.env.FAULT_SEED ?? 1753815889);
 const rounds = [
     { faults: ['redis', 'stub'], replicas: 1 },
     { faults: ['gateway', 'redis', 'stub'], replicas: 2 },

@@ -32,14 +32,24 @@ export function lost(agents, seen) {
     });
 }
 
-/** Were these two held by two replicas that could not tell each other, Redis being away? No one can
- * then keep them in order. `absences` are spans of monotonic ms. */
+/** Was the newer one delivered by a replica that could not tell the others, Redis being away? No one
+ * can then keep them in order, if the older one is another's, or he who knew was killed before he
+ * could tell. `absences` are spans of monotonic ms; `wallTo` is their end as Date.now() has it. */
 function couldNotKnow(agent, before, after, absences) {
     const of = (mark) => agent.acknowledged.find((a) => a.mark === mark);
     const [older, newer] = [of(after.mark), of(before.mark)];
-    return older?.memory && newer && older.by !== newer.by &&
-        absences.some(({ from, to }) => after.ms >= from && after.ms <= to + RETURN_MS);
+    if (!older || !newer) return false;
+    return absences.some(({ from, to, wallTo }) => {
+        const apart = older.memory && older.by !== newer.by &&
+            after.ms >= from && after.ms <= to + RETURN_MS;
+        const forgotten = before.ms >= from && before.ms <= to + RETURN_MS &&
+            newer.by.kills.some((k) => k >= newer.at && k <= wallTo + RETURN_MS);
+        return apart || forgotten;
+    });
 }
+
+/** An entry with how it was acknowledged. */
+const told = (agent, entry) => ({ ...entry, ack: agent.acknowledged.find((a) => a.mark === entry.mark) });
 
 /** Where something older came after something newer: { agent, before, after }. */
 export function overtaken(agents, seen, absences) {
@@ -49,6 +59,6 @@ export function overtaken(agents, seen, absences) {
         for (const [i, after] of entries.entries())
             if (i > 0 && after.mark < entries[i - 1].mark &&
                 !couldNotKnow(byId.get(agent), entries[i - 1], after, absences))
-                found.push({ agent, before: entries[i - 1], after });
+                found.push({ agent, before: told(byId.get(agent), entries[i - 1]), after: told(byId.get(agent), after) });
     return found;
 }

@@ -133,7 +133,7 @@ class World {
             settledMs: Date.now() - start,
             lost: lost(this.agents, seen),
             overtaken: overtaken(this.agents, seen, this.#down.redis.map(
-                ({ monoFrom, monoTo = Infinity }) => ({ from: monoFrom, to: monoTo }))),
+                ({ monoFrom, monoTo = Infinity, to }) => ({ from: monoFrom, to: monoTo, wallTo: to }))),
             failures: failures.filter((f) => !this.#isExcused(f)),
             figures: {
                 acknowledged: acknowledged.length,
@@ -179,10 +179,14 @@ export async function round(options, dice) {
     }
 }
 
+const how = (ack) => ack
+    ? `by ${ack.by.number}${ack.memory ? ', in memory' : ''}${ack.by.kills.length ? ', killed at some time' : ''}`
+    : 'not acknowledged';
+
 /** What is wrong, in a few lines; undefined if nothing is. */
 export function complaint({ lost: gone, overtaken: late, failures }) {
     const some = (list, text) => list.slice(0, 5).map((item) => `    ${text(item)}\n`).join('');
-    const where = ({ mark, life, seq }) => `mark ${mark} (life ${life}, ${seq})`;
+    const where = ({ mark, life, seq, ack }) => `mark ${mark} (life ${life}, ${seq}; ${how(ack)})`;
     if (!gone.length && !late.length && !failures.length) return undefined;
     return `${gone.length} lost\n${some(gone, (agent) => {
         const { memory, mark, what, by } = agent.acknowledged.at(-1);
