@@ -236,11 +236,11 @@ const char beat_tell[] = RECORD DUE NO FREE
 
 /* A replica arrives. One that was away has things to tell, and others may have, too: nobody claims
  * for 3 s, which is longer than the longest pause between two attempts to connect. One that is new
- * has nothing to tell; others may, unless somebody was at work here a moment ago. Or never: Redis is
- * new, too. Who was at work may have been cut off a moment ago, and not be back yet: one that is new
- * always waits for 3 s itself. One that comes and goes does not stop the fleet: 10 s of this, then
- * 30 s without.
- * KEYS: settle, settling, seen. ARGV: was away?, now. Returns how long to claim nothing (ms). */
+ * has nothing to tell; others may, unless somebody was at work here a moment ago. Or never: Redis
+ * is new, too. Who was at work may have been cut off a moment ago, and not be back yet: one that is
+ * new always waits for 3 s itself. One that comes and goes does not stop the fleet: 10 s of this,
+ * then 30 s without. KEYS: settle, settling, seen. ARGV: was away?, now. Returns how long to claim
+ * nothing (ms). */
 const char beat_hello[] =
     "local now, seen = tonumber(ARGV[2]), tonumber(redis.call('GET', KEYS[3]) or '-1')\n"
     "local new = ARGV[1] ~= '1'\n"
