@@ -28,6 +28,12 @@ void clock_release(void) {
     hold.is_on = false;
 }
 
+int64_t clock_exact_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
 int64_t clock_mono_us(void) {
     return read_us(CLOCK_MONOTONIC, &hold.mono_us);
 }

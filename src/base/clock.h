@@ -11,6 +11,8 @@ int64_t clock_mono_ms(void);
 int64_t clock_mono_us(void);
 /* Since 1970-01-01 UTC; may jump. For tokens' exp and for dates. */
 int64_t clock_wall_ms(void);
+/* The first of them, never held: for what an event takes itself. */
+int64_t clock_exact_us(void);
 
 /* Between these two the clocks stand still for the calling thread: what one event causes happens at
  * one time, however often that is asked for. Not nested, and never around anything that waits. */

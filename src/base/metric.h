@@ -49,6 +49,8 @@
     X(ANSWERS_3XX, counter, "answers_total", "class=\"3xx\"", "Answers by status class.")          \
     X(ANSWERS_4XX, counter, "answers_total", "class=\"4xx\"", "Answers by status class.")          \
     X(ANSWERS_5XX, counter, "answers_total", "class=\"5xx\"", "Answers by status class.")          \
+    X(ACCESS_LEFT_OUT, counter, "access_lines_left_out_total", "",                                 \
+      "Request lines that log.access_rate left out of the log.")                                   \
     X(REQUESTS_MALFORMED, counter, "requests_malformed_total", "",                                 \
       "Requests refused by the HTTP grammar.")                                                     \
     X(CLIENTS_GONE, counter, "clients_gone_total", "", "Clients that left before their answer.")   \
@@ -256,7 +258,15 @@ enum metric {
     X(CALL_STREAM, "controller_duration_seconds", "class=\"stream\"",                              \
       "From asking the controller to the head of its answer, by class.")                           \
     X(CALL_PROBE, "controller_duration_seconds", "class=\"probe\"",                                \
-      "From asking the controller to the head of its answer, by class.")
+      "From asking the controller to the head of its answer, by class.")                           \
+    X(REQUEST_CONNECT, "request_duration_seconds", "route=\"connect\"",                            \
+      "From a whole request to the head of its answer, by route.")                                 \
+    X(REQUEST_HEARTBEAT, "request_duration_seconds", "route=\"heartbeat\"",                        \
+      "From a whole request to the head of its answer, by route.")                                 \
+    X(REQUEST_DISCONNECT, "request_duration_seconds", "route=\"disconnect\"",                      \
+      "From a whole request to the head of its answer, by route.")                                 \
+    X(REQUEST_FORWARD, "request_duration_seconds", "route=\"forward\"",                            \
+      "From a whole request to the head of its answer, by route.")
 
 enum metric_time {
 #define X(symbol, family, labels, help) METRIC_TIME_##symbol,

@@ -105,6 +105,7 @@ void conn_lost(struct conn *c) {
         metric_add(METRIC_CLIENTS_GONE, 1);
         watcher->on_gone(arg);
     }
+    exchange_tell_end(c, EXCHANGE_LEFT);
     conn_free(c);
 }
 
@@ -186,9 +187,10 @@ static void on_ready(void *arg) {
 static void on_bytes(void *arg, char *bytes, size_t len) {
     struct conn *c = arg;
     struct span got = {bytes, len};
-    if (c->state == CONN_RAW)
+    if (c->state == CONN_RAW) {
+        c->x.report.received += (int64_t)len;
         c->x.watcher->on_bytes(c->x.watcher_arg, got);
-    else if (c->state != CONN_LINGER)
+    } else if (c->state != CONN_LINGER)
         reading_advance(c, got);
 }
 

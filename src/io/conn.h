@@ -42,6 +42,8 @@ struct exchange {
     bool http10;
     bool chunked;
     int64_t left; /* of the body, when its length is known: bytes that were not written yet */
+    bool open;    /* on_end is owed */
+    struct exchange_report report;
 };
 
 struct conn {
@@ -120,6 +122,13 @@ void conn_pend(struct conn *c, size_t body_len);
 void conn_settle(struct conn *c);
 /* For server->turn. */
 void conn_turns(void *server);
+
+/* ---- exchange.c: its answers ---- */
+
+/* A request, or a refusal of one, begins; `received`: bytes of its body. */
+void exchange_begin(struct conn *c, const struct http_request *request, size_t received);
+/* Tells on_end, once. */
+void exchange_tell_end(struct conn *c, enum exchange_end end);
 
 /* ---- reading.c: from bytes to requests ---- */
 

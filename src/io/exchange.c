@@ -1,5 +1,6 @@
 #include "io/conn.h"
 
+#include "base/clock.h"
 #include "base/metric.h"
 
 #include <stdatomic.h>
@@ -9,6 +10,34 @@
 
 static struct conn *conn_of(const struct exchange *x) {
     return container_of((void *)(uintptr_t)x, struct conn, x);
+}
+
+/* ---- from beginning to end ---- */
+
+/* A refused request is never gone on from. */
+void exchange_begin(struct conn *c, const struct http_request *request, size_t received) {
+    c->x = (struct exchange){
+        .head_only = request && request->method == HTTP_HEAD,
+        .http10 = request && request->minor == 0,
+        .open = true,
+        .report = {.kind = -1, .began_us = clock_mono_us(), .received = (int64_t)received}};
+}
+
+void exchange_tell_end(struct conn *c, enum exchange_end end) {
+    if (!c->x.open)
+        return;
+    c->x.open = false;
+    c->x.report.end = end;
+    c->server->on->on_end(c->server->arg, &c->x, &c->x.report);
+}
+
+void exchange_tag(struct exchange *x, int kind, void *record) {
+    x->report.kind = kind;
+    x->report.record = record;
+}
+
+void *exchange_record(const struct exchange *x) {
+    return x->report.record;
 }
 
 /* ---- the head ---- */
@@ -49,6 +78,8 @@ static void spell_head(struct conn *c, const struct answer *answer, int64_t cont
     else
         STR_ADD(out, "Connection: close\r\n\r\n");
     count_answer(answer->status);
+    c->x.report.status = answer->status;
+    c->x.report.answered_us = clock_exact_us();
 }
 
 /* ---- the answer ---- */
@@ -56,6 +87,7 @@ static void spell_head(struct conn *c, const struct answer *answer, int64_t cont
 /* The next request, or the end. */
 static void exchange_over(struct conn *c) {
     c->x.watcher = NULL;
+    exchange_tell_end(c, EXCHANGE_ANSWERED);
     conn_settle(c);
     conn_account(c);
     if (!c->x.keep_alive || c->server->draining) {
@@ -75,6 +107,7 @@ void exchange_answer(struct exchange *x, const struct answer *answer, struct spa
     x->keep_alive = x->keep_alive && !c->server->draining;
     spell_head(c, answer, (int64_t)body.len);
     struct span sent = has_body(x, answer->status) ? body : SPAN_NONE;
+    x->report.sent = (int64_t)sent.len;
     if (text->len + sent.len <= TOGETHER_MAX) {
         str_add(text, sent);
         stream_write(&c->stream, &(struct span){text->ptr, text->len}, 1);
@@ -109,6 +142,7 @@ static size_t frame(const struct exchange *x, struct span bytes, char line[24],
 static void write_pieces(struct conn *c, const struct span *pieces, size_t count, size_t body_len) {
     enum { LARGE = 4096 };
     c->x.left -= (int64_t)body_len;
+    c->x.report.sent += (int64_t)body_len;
     if (c->x.left > 0 && body_len >= LARGE)
         stream_write_on(&c->stream, pieces, count);
     else
@@ -130,7 +164,7 @@ void exchange_start(struct exchange *x, const struct answer *answer, int64_t con
     char line[24];
     struct span pieces[PIECES_MAX] = {{c->server->loop->text.ptr, c->server->loop->text.len}};
     size_t count = 1 + frame(x, first, line, pieces + 1);
-    write_pieces(c, pieces, count, first.len);
+    write_pieces(c, pieces, count, count > 1 ? first.len : 0);
 }
 
 void exchange_write(struct exchange *x, struct span bytes) {
@@ -153,6 +187,7 @@ void exchange_finish(struct exchange *x) {
 void exchange_cut(struct exchange *x) {
     struct conn *c = conn_of(x);
     x->watcher = NULL;
+    exchange_tell_end(c, EXCHANGE_CUT);
     conn_cut(c);
 }
 
@@ -174,6 +209,8 @@ void exchange_upgrade(struct exchange *x, struct span fields) {
     STR_ADD(text, "\r\n");
     stream_write(&c->stream, &(struct span){text->ptr, text->len}, 1);
     x->keep_alive = false;
+    x->report.status = 101;
+    x->report.answered_us = clock_exact_us();
     conn_enter(c, CONN_RAW, 0);
     conn_watch_stall(c);
     stream_keep_alive(&c->stream);
@@ -181,6 +218,7 @@ void exchange_upgrade(struct exchange *x, struct span fields) {
     if (c->in.len == 0)
         return;
     struct str early = c->in;
+    x->report.received += (int64_t)early.len;
     str_init(&c->in, early.max);
     x->watcher->on_bytes(x->watcher_arg, str_span(&early));
     str_release(&early);
@@ -205,6 +243,15 @@ void exchange_vouch(struct exchange *x) {
 
 const struct address *exchange_peer(const struct exchange *x) {
     return &conn_of(x)->peer;
+}
+
+const char *exchange_tls_version(const struct exchange *x) {
+    const SSL *ssl = conn_of(x)->stream.ssl;
+    return ssl ? SSL_get_version(ssl) : NULL;
+}
+
+bool exchange_tls_resumed(const struct exchange *x) {
+    return exchange_is_tls(x) && stream_resumed(&conn_of(x)->stream);
 }
 
 bool exchange_is_tls(const struct exchange *x) {

@@ -24,8 +24,8 @@ void reading_refuse(struct conn *c, enum err error, const struct http_request *r
     metric_add(METRIC_REQUESTS_MALFORMED, 1);
     str_clear(&s->fields);
     str_clear(&s->answer_body);
-    s->on->on_refusal(s->arg, error, request, &s->fields, &s->answer_body);
-    c->x = (struct exchange){.head_only = request && request->method == HTTP_HEAD};
+    exchange_begin(c, request, 0);
+    s->on->on_refusal(s->arg, &c->x, error, request, &s->fields, &s->answer_body);
     conn_enter(c, CONN_BUSY, 0);
     exchange_answer(&c->x, &(struct answer){err_row(error)->status, str_span(&s->fields), false},
                     str_span(&s->answer_body));
@@ -33,9 +33,8 @@ void reading_refuse(struct conn *c, enum err error, const struct http_request *r
 
 static void dispatch(struct conn *c, const struct http_request *request, struct span body) {
     struct server *s = c->server;
-    c->x = (struct exchange){.head_only = request->method == HTTP_HEAD,
-                             .keep_alive = request->keep_alive,
-                             .http10 = request->minor == 0};
+    exchange_begin(c, request, body.len);
+    c->x.keep_alive = request->keep_alive;
     conn_enter(c, CONN_BUSY, 0);
     c->in_request = true;
     s->on->on_request(s->arg, &c->x, request, body);

@@ -25,6 +25,25 @@
 struct server;
 struct exchange; /* one request and its answer */
 
+enum exchange_end {
+    EXCHANGE_ANSWERED, /* all of it was written */
+    EXCHANGE_CUT,      /* a part of it: see exchange_cut */
+    EXCHANGE_LEFT,     /* the client has left, or was slow beyond bearing */
+};
+
+/* What became of an exchange. */
+struct exchange_report {
+    enum exchange_end end;
+    int kind;     /* as exchange_tag gave them */
+    void *record; /* likewise */
+    int status;   /* 0: nothing was answered */
+    /* Monotonic microseconds: when the request was there as a whole, and when the head of its
+     * answer was written (0: never). */
+    int64_t began_us, answered_us;
+    /* Bytes of bodies, without framing; of an upgraded exchange, what passed. */
+    int64_t received, sent;
+};
+
 /* What a request gets before its body is read. */
 struct server_verdict {
     enum err error;  /* ERR_OK: go on; else it is refused with this, and the connection closed */
@@ -43,9 +62,12 @@ struct server_events {
     void (*on_request)(void *arg, struct exchange *x, const struct http_request *request,
                        struct span body);
     /* The server itself refuses: builds the body of the answer. `request` may be NULL (no valid
-     * head). `fields` and `body` are cleared builders. */
-    void (*on_refusal)(void *arg, enum err error, const struct http_request *request,
-                       struct str *fields, struct str *body);
+     * head). `fields` and `body` are cleared builders. The exchange is answered right after. */
+    void (*on_refusal)(void *arg, struct exchange *x, enum err error,
+                       const struct http_request *request, struct str *fields, struct str *body);
+    /* The last thing that is heard of an exchange, once for each on_request and on_refusal. Those
+     * who know its bytes may be on the call stack: nothing may be answered or cut here. */
+    void (*on_end)(void *arg, struct exchange *x, const struct exchange_report *report);
 };
 
 /* Shared by the servers of all workers; numbers and addresses are set before the first. */
@@ -127,7 +149,16 @@ void exchange_resume(struct exchange *x);
  * that are not being served), so that a flood of connections makes room for agents by itself. */
 void exchange_vouch(struct exchange *x);
 
+/* `kind` (-1 until it is told) and `record` come back with on_end: whose they are, and what they
+ * mean, is the caller's business. */
+void exchange_tag(struct exchange *x, int kind, void *record);
+/* The record; NULL: none. */
+void *exchange_record(const struct exchange *x);
+
 /* Who has connected, or on whose behalf a PROXY header says it was done. Valid like the exchange.
  */
 const struct address *exchange_peer(const struct exchange *x);
 bool exchange_is_tls(const struct exchange *x);
+/* "TLSv1.3", NULL without TLS; and whether the session was resumed. */
+const char *exchange_tls_version(const struct exchange *x);
+bool exchange_tls_resumed(const struct exchange *x);

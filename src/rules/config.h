@@ -163,6 +163,10 @@ struct config {
     struct {
         int64_t level;  /* enum log_level */
         int64_t format; /* enum log_format */
+        int64_t access; /* enum access_mode */
+        int64_t access_sample;
+        int64_t access_rate; /* lines a second */
+        char *access_query;  /* names of query parameters */
     } log;
 };
 

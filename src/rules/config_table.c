@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/panic.h"
+#include "rules/access.h"
 #include "rules/config_values.h"
 
 /* What a change of the key needs. */
@@ -62,6 +63,12 @@ static const char *const log_levels[] = {
     [LOG_ERROR] = "error", [LOG_WARN] = "warn", [LOG_INFO] = "info", [LOG_DEBUG] = "debug", NULL};
 static const char *const log_formats[] = {
     [LOG_AUTO] = "auto", [LOG_JSON] = "json", [LOG_TEXT] = "text", NULL};
+
+static const char *const access_modes[] = {[ACCESS_OFF] = "off",
+                                           [ACCESS_ERRORS] = "errors",
+                                           [ACCESS_SAMPLED] = "sampled",
+                                           [ACCESS_ALL] = "all",
+                                           NULL};
 
 const struct config_row config_rows[] = {
     TEXT(listen, address, "0.0.0.0", config_address_complaint, false, RESTART,
@@ -253,6 +260,16 @@ const struct config_row config_rows[] = {
 
     CHOICE(log, level, "info", log_levels, RELOAD, "least important lines that are written"),
     CHOICE(log, format, "auto", log_formats, RESTART, "auto is text on a terminal, else json"),
+    CHOICE(log, access, "errors", access_modes, RELOAD,
+           "a line for each request: none; what fails or the gateway refuses; these and all others "
+           "but good heartbeats, of which one in access_sample; all, without a bound"),
+    INTEGER(log, access_sample, "100", "1", "1000000", RELOAD,
+            "of so many good heartbeats one is written (log.access: sampled)"),
+    INTEGER(log, access_rate, "10", "1", "10000", RELOAD,
+            "request lines in a second, ten times as many at once, for failures and for all others "
+            "each; what exceeds it is counted (not with log.access: all)"),
+    TEXT(log, access_query, "", access_names_complaint, false, RELOAD,
+         "names of the query parameters that request lines show; of others nothing is written"),
 };
 
 enum { ROW_COUNT = sizeof config_rows / sizeof config_rows[0] };

@@ -58,8 +58,9 @@ struct passage {
     enum gate_answer answer;
     int retry_after_s;
     int64_t asked_us; /* monotonic */
-    bool is_called;   /* under the lock: its letter is on its way */
-    bool left;        /* its owner does not want it any more; the letter will find nobody */
+    int64_t took_us;
+    bool is_called; /* under the lock: its letter is on its way */
+    bool left;      /* its owner does not want it any more; the letter will find nobody */
 };
 
 /* ---- the gate, locked ---- */
@@ -233,8 +234,8 @@ _Static_assert((int)METRIC_TIME_COUNT - (int)METRIC_TIME_CALL_CONNECT >= (int)GA
 static void on_head(void *arg, const struct http_response *head) {
     struct passage *p = arg;
     bool absent = is_absence(head->status);
-    metric_time(METRIC_TIME_CALL_CONNECT + (enum metric_time)p->ticket.class,
-                clock_mono_us() - p->asked_us);
+    p->took_us = clock_mono_us() - p->asked_us;
+    metric_time(METRIC_TIME_CALL_CONNECT + (enum metric_time)p->ticket.class, p->took_us);
     judge(p,
           absent                    ? GATE_FAILED
           : head->status / 100 == 2 ? GATE_FINE
@@ -411,6 +412,10 @@ void passage_cancel(struct passage *p) {
 
 bool passage_was_sent(const struct passage *p) {
     return p->call && call_was_sent(p->call);
+}
+
+int64_t passage_took_us(const struct passage *p) {
+    return p->took_us;
 }
 
 bool passage_has_begun(const struct passage *p) {

@@ -61,6 +61,8 @@ struct passage *admission_call(struct serve *s, const struct call_request *reque
 void passage_cancel(struct passage *p);
 /* Can the controller have seen it? */
 bool passage_was_sent(const struct passage *p);
+/* From asking to the head of its answer, once that has come: microseconds. */
+int64_t passage_took_us(const struct passage *p);
 /* Is it past the gate? */
 bool passage_has_begun(const struct passage *p);
 void passage_pause(struct passage *p);

@@ -11,6 +11,7 @@ struct fetch {
     void (*done)(void *arg, const struct fetched *result);
     void *arg;
     int status;
+    int64_t took_us;
     struct str content_type;
     struct str body;
     char date[32];
@@ -27,6 +28,7 @@ static void fetch_free(struct fetch *f) {
 static void on_head(void *arg, const struct http_response *head) {
     struct fetch *f = arg;
     f->status = head->status;
+    f->took_us = passage_took_us(f->passage);
     str_add(&f->content_type, head->fields.known[HTTP_CONTENT_TYPE]);
     struct span date = head->fields.known[HTTP_DATE];
     f->date_len = date.len < sizeof f->date ? date.len : 0;
@@ -48,7 +50,8 @@ static void on_done(void *arg, enum err error, int retry_after_s) {
                                       .content_type = str_span(&f->content_type),
                                       .body = str_span(&f->body),
                                       .date = {f->date, f->date_len},
-                                      .retry_after_s = retry_after_s});
+                                      .retry_after_s = retry_after_s,
+                                      .took_us = f->took_us});
     fetch_free(f);
 }
 

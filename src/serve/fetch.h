@@ -12,6 +12,7 @@ struct fetched {
     struct span body;
     struct span date;  /* its Date; empty: none */
     int retry_after_s; /* see struct passage_events */
+    int64_t took_us;   /* see passage_took_us; 0: there was no answer */
 };
 
 /* `done` is called once, from the loop, unless cancelled; *result is valid during the call. An

@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "base/secret.h"
 #include "rules/tags.h"
+#include "serve/access.h"
 #include "serve/fetch.h"
 #include "serve/flying_inside.h"
 #include "serve/lesson.h"
@@ -48,6 +49,8 @@ static void add_forward_status(struct str *fields, const struct passenger *p) {
 void flying_answer_outcome(struct passenger *p) {
     struct serve *s = p->serve;
     const struct outcome *o = p->outcome;
+    if (p->leads && o->took_us > 0)
+        access_mark_asked(p->caller.x, s, o->took_us);
     if (!p->caller.x || answer_stale(p, o->grant, o->hit ? NULL : "controller-failed"))
         return;
     if (o->error != ERR_OK) {
@@ -56,6 +59,8 @@ void flying_answer_outcome(struct passenger *p) {
     }
     if (o->status / 100 == 2)
         exchange_vouch(p->caller.x);
+    if (!p->leads)
+        access_mark(p->caller.x, OUTCOME_COLLAPSED);
     char memory[160];
     struct str fields;
     str_init_fixed(&fields, memory, sizeof memory);
@@ -192,6 +197,7 @@ static struct outcome *make_outcome(const struct fetched *f, struct grant *older
     o->content_type[f->content_type.len] = '\0';
     o->body = must_copy(f->body.ptr, f->body.len);
     o->body_len = f->body.len;
+    o->took_us = f->took_us;
     return o;
 }
 

@@ -18,6 +18,7 @@ struct outcome {
     char *content_type; /* terminated */
     char *body;
     size_t body_len;
+    int64_t took_us; /* the controller, to begin with its answer; 0: there was none */
 };
 
 /* One that waits: a flight's leader, or a follower. */

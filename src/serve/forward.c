@@ -10,6 +10,7 @@
 #include "serve/forward.h"
 
 #include "base/panic.h"
+#include "serve/access.h"
 #include "serve/admission.h"
 #include "serve/limiting.h"
 #include "serve/purge.h"
@@ -75,6 +76,8 @@ static void on_head(void *arg, const struct http_response *head) {
     purge_after(f->serve, &f->written, ending_of(f->status), head->fields.known[HTTP_DATE]);
     if (!f->caller.x)
         return;
+    access_mark(f->caller.x, OUTCOME_FORWARDED);
+    access_mark_asked(f->caller.x, f->serve, passage_took_us(f->passage));
     bool upgraded = f->status == 101;
     headers_to_client(&f->fields, head, caller_correlation(&f->caller), upgraded, &f->has_date);
     if (upgraded) {

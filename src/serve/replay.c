@@ -4,6 +4,7 @@
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/secret.h"
+#include "serve/access.h"
 
 #include <stdlib.h>
 
@@ -54,6 +55,7 @@ bool replay_answer(struct serve *s, struct caller *c, const struct grant *g,
         str_init_fixed(&fields, memory, sizeof memory);
         add_age_fields(&fields, s, g, detail, now_ms);
         exchange_vouch(c->x);
+        access_mark(c->x, detail ? OUTCOME_STALE : OUTCOME_HIT);
         caller_answer(s, c, g->status, span_of(g->content_type), str_span(&fields), body);
         metric_add(METRIC_BCRYPTS_AVOIDED, 1);
     }

@@ -5,6 +5,7 @@
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/random.h"
+#include "serve/access.h"
 #include "serve/limiting.h"
 #include "serve/shedding.h"
 
@@ -82,11 +83,13 @@ static void answer_error(struct serve *s, struct answering to, int status, const
 static void answer_row(struct serve *s, struct answering to, enum err error, int retry_after_s) {
     const struct err_row *row = err_row(error);
     int usual_s = row->retryable ? 1 : 0;
+    access_mark_refused(to.x, row->code);
     answer_error(s, to, row->status, row->message, NULL, row->code,
                  retry_after_s > 0 ? retry_after_s : usual_s);
 }
 
 static void answer_success(struct serve *s, struct answering to, bool in_memory) {
+    access_mark(to.x, s->redis && !in_memory ? OUTCOME_STORED : OUTCOME_HELD);
     spell_fields(&s->fields, SPAN(JSON_TYPE), to.correlation_id);
     if (in_memory)
         STR_ADD(&s->fields, "X-AIWM-Ack: memory\r\n");
@@ -110,6 +113,7 @@ void request_answer_success(struct serve *s, struct request *r, bool in_memory) 
 /* In the controller's words, of which one names the agent. */
 static void refuse_deleted(struct serve *s, struct request *r) {
     char id[AGENT_ID_HEX], message[64];
+    access_mark_refused(r->x, err_row(ERR_AGENT_DELETED)->code);
     agent_id_text(&r->claims.agent, id);
     (void)snprintf(message, sizeof message, "Agent with ID %.*s not found", AGENT_ID_HEX, id);
     request_refuse_verdict(s, r, err_row(ERR_AGENT_DELETED)->status, message);
@@ -128,11 +132,13 @@ void request_refuse(struct serve *s, struct request *r, enum err error) {
 
 void request_refuse_payload(struct serve *s, struct request *r, const struct payload_verdict *v) {
     bool syntax = v->kind == PAYLOAD_SYNTAX;
+    access_mark_refused(r->x, NULL);
     answer_error(s, to_request(r), 400, syntax ? v->message : "Validation failed",
                  syntax ? NULL : v->errors, NULL, 0);
 }
 
 void request_refuse_verdict(struct serve *s, struct request *r, int status, const char *message) {
+    access_mark(r->x, OUTCOME_REPEATED);
     answer_error(s, to_request(r), status, message, NULL, NULL, 0);
 }
 
@@ -149,11 +155,13 @@ void caller_refuse_until(struct serve *s, struct caller *c, enum err error, int 
 }
 
 void caller_refuse_verdict(struct serve *s, struct caller *c, int status, const char *message) {
+    access_mark(c->x, OUTCOME_REPEATED);
     answer_error(s, to_caller(c), status, message, NULL, NULL, 0);
 }
 
 void caller_answer(struct serve *s, struct caller *c, int status, struct span content_type,
                    struct span fields, struct span body) {
+    access_mark(c->x, OUTCOME_FORWARDED);
     spell_fields(&s->fields, content_type.len ? content_type : SPAN(JSON_TYPE),
                  caller_correlation(c));
     str_add(&s->fields, fields);
@@ -377,15 +385,17 @@ static void on_request(void *arg, struct exchange *x, const struct http_request 
     r.client = client_address(exchange_peer(x), &s->shared->limits.trusted_proxies, &http->fields);
     note_correlation(&r);
     metric_add(METRIC_REQUESTS_CONNECT + (enum metric)r.route->counted, 1);
+    access_begin(s, &r);
     enum err error = comes_late(http) ? ERR_OK : judge_load(s, &r, &retry_after_s);
     if (error == ERR_OK)
         r.route->journey(s, &r);
     else
         request_refuse_until(s, &r, error, retry_after_s);
+    access_keep(s);
 }
 
-static void on_refusal(void *arg, enum err error, const struct http_request *http,
-                       struct str *fields, struct str *body) {
+static void on_refusal(void *arg, struct exchange *x, enum err error,
+                       const struct http_request *http, struct str *fields, struct str *body) {
     struct serve *s = arg;
     const struct err_row *row = err_row(error);
     int retry_after_s = s->refusal_retry_after_s > 0 ? s->refusal_retry_after_s : row->retryable;
@@ -397,13 +407,15 @@ static void on_refusal(void *arg, enum err error, const struct http_request *htt
         to.path = http->target;
     if (http && headers_correlation_ok(http->fields.known[HTTP_CORRELATION_ID]))
         to.correlation_id = http->fields.known[HTTP_CORRELATION_ID];
+    access_refused(s, x, error, http, to.correlation_id);
     spell_fields(fields, SPAN(JSON_TYPE), to.correlation_id);
     if (retry_after_s > 0)
         str_addf(fields, "Retry-After: %d\r\n", retry_after_s);
     spell_error(body, row->status, row->message, &to, NULL, row->code);
 }
 
-const struct server_events serve_events = {on_head, on_head_again, on_request, on_refusal};
+const struct server_events serve_events = {on_head, on_head_again, on_request, on_refusal,
+                                           access_end};
 
 /* ---- to the controller ---- */
 

@@ -1,6 +1,7 @@
 #include "serve/serve.h"
 
 #include "base/random.h"
+#include "serve/access.h"
 #include "serve/claims.h"
 #include "serve/durable.h"
 #include "serve/shelf.h"
@@ -31,6 +32,7 @@ void serve_init(struct serve *s, struct shared *shared, size_t worker, struct lo
     str_init(&s->head, FIELDS_MAX);
     str_init(&s->body, BODY_MAX);
     s->verifier = make_verifier(shared->config);
+    s->access = access_new(s);
     if (shared->redis)
         s->redis = redis_new(loop, shared->redis, on_redis, s);
 }
@@ -43,6 +45,7 @@ void serve_adopt(struct serve *s, const struct config *config) {
 
 void serve_release(struct serve *s) {
     redis_free(s->redis);
+    access_free(s->access);
     token_verifier_free(s->verifier);
     str_release(&s->fields);
     str_release(&s->head);

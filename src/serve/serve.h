@@ -61,6 +61,9 @@ struct shared {
     _Atomic int replicas;        /* of the gateway that share the controller, this one included */
     _Atomic int bulk_state;      /* enum bulk_state (serve/bulk.h) */
     _Atomic bool draining;       /* TERM: what is held is due now */
+    /* The access log's (serve/access.h): of failures and of the others, and what both left out. */
+    _Atomic int64_t access_arrival_us[2];
+    _Atomic int64_t access_left_out;
 };
 
 struct admission;
@@ -75,6 +78,7 @@ struct storing_queue;
 struct claims;
 struct comeback;
 struct shedding;
+struct access;
 
 struct serve {
     struct shared *shared;
@@ -96,6 +100,7 @@ struct serve {
     struct comeback *comeback;
     struct list turns; /* that wait for their agent there (serve/turn.c) */
     struct shedding *shedding;
+    struct access *access;
     int refusal_retry_after_s; /* from on_head to the on_refusal that follows it; 0: the usual */
     struct match match;        /* of the head that was judged last (request.c) */
     struct str fields, body, head; /* builders for what is being answered or asked */

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/metric.h"
 #include "base/panic.h"
+#include "serve/access.h"
 #include "serve/comeback.h"
 #include "serve/fetch.h"
 #include "serve/flush.h"
@@ -97,6 +98,8 @@ static void settle(struct turn *t, const struct fetched *result) {
 static void on_answered(void *arg, const struct fetched *result) {
     struct turn *t = arg;
     settle(t, result);
+    if (result->took_us > 0)
+        access_mark_asked(t->caller.x, t->serve, result->took_us);
     if (t->caller.x && result->error == ERR_OK)
         caller_answer(t->serve, &t->caller, result->status, result->content_type, SPAN_NONE,
                       result->body);

@@ -703,7 +703,8 @@ static const char everything_changed[] =
     "  max_in_flight: 8193, request_memory: 65MiB, memory: 1GiB, max_loop_lag: 2s}\n"
     "drain: {delay: 1m, timeout: 90s}\n"
     "workers: 3\n"
-    "log: {level: error, format: json}\n";
+    "log: {level: error, format: json, access: all, access_sample: 7, access_rate: 8,\n"
+    "  access_query: 'page, limit'}\n";
 
 Test(config, what_it_prints_reads_back_as_the_same) {
     struct config *first = read_fine(everything_changed, ENV(NULL));
