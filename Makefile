@@ -150,7 +150,7 @@ bench-growth: deps-bench
 	@+$(AGAIN) all
 	@BUILD=$(abspath $(BUILD)) node bench/peers/growth.mjs
 
-##   make bench-check     instructions per request on five hot paths, against those stored;
+##   make bench-check     instructions per request on six hot paths, against those stored;
 ##                        WRITE=1 stores them
 .PHONY: bench-check
 bench-check: deps-check

@@ -1,4 +1,4 @@
-// Instructions per request on five hot paths, against those in figures.json: `make bench-check`.
+// Instructions per request on six hot paths, against those in figures.json: `make bench-check`.
 //
 // The gateway runs under callgrind, one request after the other; only instructions of its own object
 // are judged, since those of libraries are their makers' and change with their versions. Counts
@@ -30,6 +30,15 @@ const beat = (i, forge = (token) => token) => {
   const [id, token] = agents[i % AGENTS];
   return post(`/agents/${id}/heartbeat`, BEAT, forge(token));
 };
+/* With a token that nobody has seen yet. */
+const fresh = (() => {
+  const now = Math.floor(Date.now() / 1000);
+  let count = 0;
+  return () => {
+    const number = count++, [id, token] = proxies.agentToken(number % AGENTS, now - 1 - Math.floor(number / AGENTS));
+    return post(`/agents/${id}/heartbeat`, BEAT, token);
+  };
+})();
 const forged = (token) => `${token.slice(0, -43)}A${token.slice(-42, -1).split('').reverse().join('')}A`;
 
 function isWhole(text) {
@@ -70,6 +79,7 @@ const alongOne = (spell, status) => async (port, count) => {
 
 const PATHS = {
   'heartbeat acknowledged': { count: REQUESTS, run: alongOne((i) => beat(i), 201) },
+  'token not seen before': { count: REQUESTS, run: alongOne(fresh, 201) },
   'connect from the cache': { count: REQUESTS, run: alongOne(() =>
     post(`/agents/${agents[1][0]}/connect`, '{"secret":"agent-secret-for-tests-1"}'), 201) },
   'forged token': { count: REQUESTS, run: alongOne((i) => beat(i, forged), 401) },

@@ -6,6 +6,7 @@
 
 #include "base/panic.h"
 #include "base/str.h"
+#include "rules/hmac.h"
 #include "rules/seal.h"
 
 #include <openssl/crypto.h>
@@ -31,20 +32,18 @@ void grant_key_derive(struct span jwt_secret, struct grant_key *out) {
     OPENSSL_cleanse(extracted, sizeof extracted);
 }
 
-static void pass_hmac(const struct grant_key *key, struct span label, const struct agent_id *id,
-                      struct span secret, uint8_t out[SEAL_HMAC]) {
-    char text[AGENT_ID_HEX + 1] = {0}; /* the 0 between id and secret is its last byte */
-    agent_id_text(id, text);
-    struct span parts[] = {label, {text, sizeof text}, secret};
-    seal_hmac_again(key->bytes, parts, 3, out);
-}
-
 static void make_proof_and_seal(const struct grant_key *key, const struct agent_id *id,
                                 struct span secret, uint8_t proof[SEAL_HMAC],
                                 uint8_t seal[SEAL_HMAC]) {
-    pass_hmac(key, SPAN(""), id, secret, proof);
+    struct hmac_key k;
+    char text[AGENT_ID_HEX + 1] = {0}; /* the 0 between id and secret is its last byte */
+    agent_id_text(id, text);
     /* No id begins like this, so no proof is ever another agent's seal. */
-    pass_hmac(key, SPAN("aiwm-gateway seal 1:"), id, secret, seal);
+    struct span parts[] = {SPAN("aiwm-gateway seal 1:"), {text, sizeof text}, secret};
+    hmac_key_set(&k, (struct span){(const char *)key->bytes, sizeof key->bytes});
+    hmac_make(&k, parts + 1, 2, proof);
+    hmac_make(&k, parts, 3, seal);
+    hmac_key_cleanse(&k);
 }
 
 void grant_pass_make(const struct grant_key *key, const struct agent_id *id, struct span secret,

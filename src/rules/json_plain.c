@@ -30,16 +30,21 @@ static bool is_digit(int b) {
     return b >= '0' && b <= '9';
 }
 
+/* Printable ASCII but for quotes and backslashes: a bit for each of the 128 bytes below 0x80. */
+static bool is_plain(unsigned char b) {
+    static const uint64_t plain[4] = {0xfffffffb00000000, 0x7fffffffefffffff, 0, 0};
+    return plain[b >> 6] >> (b & 63) & 1;
+}
+
 /* Printable ASCII between quotes, no escapes. */
 static bool take_string(struct cursor *c) {
     if (!take(c, '"'))
         return false;
-    for (int b = peek(c); b >= 0x20 && b < 0x7f && b != '\\'; b = peek(c)) {
-        c->at++;
-        if (b == '"')
-            return true;
-    }
-    return false;
+    const char *at = c->at;
+    while (at < c->end && is_plain((unsigned char)*at))
+        at++;
+    c->at = at;
+    return take(c, '"');
 }
 
 static bool take_digits(struct cursor *c) {

@@ -2,96 +2,31 @@
 
 #include "base/panic.h"
 #include "base/random.h"
+#include "rules/hmac.h"
 
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <string.h>
 
-/* ---- libcrypto, fetched once: a fetch costs as much as the work ---- */
-
+/* Fetched once: a fetch costs as much as the work. */
 static pthread_once_t fetched = PTHREAD_ONCE_INIT;
 static EVP_CIPHER *aes_gcm;
-static EVP_MAC_CTX *hmac_sha256; /* without a key; only ever duplicated */
-
-enum { REMEMBERED = 2 };
-
-static _Thread_local struct remembered {
-    EVP_MAC_CTX *hmac; /* NULL: nothing is remembered here */
-    uint8_t key[SEAL_KEY];
-} remembered[REMEMBERED];
-static pthread_key_t at_thread_end;
-
-static void forget_all(void *arg);
 
 static void fetch(void) {
-    char digest[] = "SHA256";
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
-        OSSL_PARAM_construct_end(),
-    };
-    EVP_MAC *mac = EVP_MAC_fetch(NULL, OSSL_MAC_NAME_HMAC, NULL);
     aes_gcm = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
-    hmac_sha256 = mac ? EVP_MAC_CTX_new(mac) : NULL;
-    invariant(aes_gcm && hmac_sha256 && EVP_MAC_CTX_set_params(hmac_sha256, params) == 1);
-    EVP_MAC_free(mac); /* the context keeps it */
-    invariant(pthread_key_create(&at_thread_end, forget_all) == 0);
+    invariant(aes_gcm);
 }
 
 static void need_crypto(void) {
     invariant(pthread_once(&fetched, fetch) == 0);
 }
 
-/* Sets up `key`; NULL: starts anew under the one it has. */
-static void hmac_with(EVP_MAC_CTX *c, const struct span *key, const struct span *parts,
-                      size_t count, uint8_t out[SEAL_HMAC]) {
-    size_t len;
-    const unsigned char *bytes = key ? (const unsigned char *)key->ptr : NULL;
-    invariant(c && EVP_MAC_init(c, bytes, key ? key->len : 0, NULL) == 1);
-    for (size_t i = 0; i < count; i++)
-        invariant(EVP_MAC_update(c, (const unsigned char *)parts[i].ptr, parts[i].len) == 1);
-    invariant(EVP_MAC_final(c, out, &len, SEAL_HMAC) == 1 && len == SEAL_HMAC);
-}
-
 void seal_hmac(struct span key, const struct span *parts, size_t count, uint8_t out[SEAL_HMAC]) {
-    need_crypto();
-    EVP_MAC_CTX *c = EVP_MAC_CTX_dup(hmac_sha256);
-    hmac_with(c, &key, parts, count, out);
-    EVP_MAC_CTX_free(c);
-}
-
-static void forget(struct remembered *r) {
-    EVP_MAC_CTX_free(r->hmac);
-    OPENSSL_cleanse(r, sizeof *r);
-}
-
-static void forget_all(void *arg) {
-    struct remembered *all = arg;
-    for (int i = 0; i < REMEMBERED; i++)
-        forget(&all[i]);
-}
-
-/* In front of the others. */
-static void remember(const uint8_t key[SEAL_KEY]) {
-    forget(&remembered[REMEMBERED - 1]);
-    memmove(remembered + 1, remembered, (REMEMBERED - 1) * sizeof *remembered);
-    remembered[0].hmac = EVP_MAC_CTX_dup(hmac_sha256);
-    memcpy(remembered[0].key, key, SEAL_KEY);
-    pthread_setspecific(at_thread_end, remembered);
-}
-
-void seal_hmac_again(const uint8_t key[SEAL_KEY], const struct span *parts, size_t count,
-                     uint8_t out[SEAL_HMAC]) {
-    need_crypto();
-    for (int i = 0; i < REMEMBERED; i++)
-        if (remembered[i].hmac && CRYPTO_memcmp(remembered[i].key, key, SEAL_KEY) == 0) {
-            hmac_with(remembered[i].hmac, NULL, parts, count, out);
-            return;
-        }
-    struct span whole = {(const char *)key, SEAL_KEY};
-    remember(key);
-    hmac_with(remembered[0].hmac, &whole, parts, count, out);
+    struct hmac_key k;
+    hmac_key_set(&k, key);
+    hmac_make(&k, parts, count, out);
+    hmac_key_cleanse(&k);
 }
 
 static EVP_CIPHER_CTX *cipher_start(const uint8_t key[SEAL_KEY], const uint8_t *nonce,

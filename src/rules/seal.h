@@ -18,13 +18,8 @@ enum {
     SEAL_HMAC = 32,
 };
 
-/* HMAC-SHA256 (RFC 2104) of up to 8 parts, one after the other. */
+/* HMAC-SHA256 (RFC 2104) of all parts, one after the other. */
 void seal_hmac(struct span key, const struct span *parts, size_t count, uint8_t out[SEAL_HMAC]);
-
-/* The same under a key that is used time and again: to set one up costs more than the digest. Each
- * thread remembers the last two (the second one while keys are changed) until it ends. */
-void seal_hmac_again(const uint8_t key[SEAL_KEY], const struct span *parts, size_t count,
-                     uint8_t out[SEAL_HMAC]);
 
 /* Writes text.len + SEAL_EXTRA bytes. `facts` (`fact_count` parts) are not in them, but vouched
  * for. */

@@ -1,36 +1,29 @@
 /* A token is judged in this order: shape and bounds on the raw bytes, header, signature, claims as
- * JSON, signature again, times, subject. Which of them failed is for metrics; a client hears the
- * same words for all, except for a missing subject, which only a holder of the key can cause.
+ * JSON, times, subject. Which of them failed is for metrics; a client hears the same words for all,
+ * except for a missing subject, which only a holder of the key can cause.
  *
- * The signature is judged twice. Our own HMAC, whose key is set up once, comes first, so that a
- * flood of forged tokens costs little; what it lets through libjwt must find good, too, after its
- * claims were found to be bounded.
- *
- * The cache holds tokens that passed all of it. A set has WAYS places; which set is a keyed hash of
- * the signature, which says as much as the whole token: whoever has no key finds no two tokens with
- * one. What is found is compared whole. A full set gives up a place at random: agents come round in
- * turn, and in a turn longer than the cache the least recently used entry is always the next one
- * needed, so LRU and clock lose everything where chance keeps most. Times are judged on every use.
+ * The signature is judged by an HMAC of our own, whose key is set up once. What it lets through and
+ * is plain (the header as the controller spells it, claims that all parsers read alike) is read by
+ * json_scan_plain alone; that is nearly every token there is. libjwt must find everything else
+ * good, too, after its claims were found to be bounded: it knows about UTF-8 and escapes, we do
+ * not.
  */
 #include "rules/token.h"
 
 #include "base/panic.h"
-#include "base/siphash.h"
+#include "rules/hmac.h"
 #include "rules/json_scan.h"
+#include "rules/token_cache.h"
 
 #include <jwt.h>
 #include <limits.h>
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <stdlib.h>
 
 enum {
     HEADER_MAX = 1024, /* base64url characters; the controller's has 36 */
     DECODED_MAX = TOKEN_MAX / 4 * 3,
     SIGNATURE_LENGTH = 43, /* base64url characters of 32 bytes */
-    DIGEST_SIZE = 32,
-    WAYS = 8, /* a set's tags and pointers fill two cache lines */
 };
 
 /* ---- secrets ---- */
@@ -88,47 +81,71 @@ static bool split(struct span token, struct parts *out) {
            out->signature.len > 0;
 }
 
-static int base64url_value(char c) {
-    if (c >= 'A' && c <= 'Z')
-        return c - 'A';
-    if (c >= 'a' && c <= 'z')
-        return c - 'a' + 26;
-    if (c >= '0' && c <= '9')
-        return c - '0' + 52;
-    return c == '-' ? 62 : c == '_' ? 63 : -1;
+/* RFC 4648 section 5: one more than each character's six bits; 0: none of them. */
+static const uint8_t base64url_values[256] = {
+    ['A'] = 1,  ['B'] = 2,  ['C'] = 3,  ['D'] = 4,  ['E'] = 5,  ['F'] = 6,  ['G'] = 7,  ['H'] = 8,
+    ['I'] = 9,  ['J'] = 10, ['K'] = 11, ['L'] = 12, ['M'] = 13, ['N'] = 14, ['O'] = 15, ['P'] = 16,
+    ['Q'] = 17, ['R'] = 18, ['S'] = 19, ['T'] = 20, ['U'] = 21, ['V'] = 22, ['W'] = 23, ['X'] = 24,
+    ['Y'] = 25, ['Z'] = 26, ['a'] = 27, ['b'] = 28, ['c'] = 29, ['d'] = 30, ['e'] = 31, ['f'] = 32,
+    ['g'] = 33, ['h'] = 34, ['i'] = 35, ['j'] = 36, ['k'] = 37, ['l'] = 38, ['m'] = 39, ['n'] = 40,
+    ['o'] = 41, ['p'] = 42, ['q'] = 43, ['r'] = 44, ['s'] = 45, ['t'] = 46, ['u'] = 47, ['v'] = 48,
+    ['w'] = 49, ['x'] = 50, ['y'] = 51, ['z'] = 52, ['0'] = 53, ['1'] = 54, ['2'] = 55, ['3'] = 56,
+    ['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60, ['8'] = 61, ['9'] = 62, ['-'] = 63, ['_'] = 64};
+
+/* Four characters' 24 bits; false when one of them is a stranger. */
+static bool base64url_bits(const unsigned char *at, uint32_t *bits) {
+    uint32_t a = base64url_values[at[0]], b = base64url_values[at[1]], c = base64url_values[at[2]],
+             d = base64url_values[at[3]];
+    *bits = (a - 1) << 18 | (b - 1) << 12 | (c - 1) << 6 | (d - 1);
+    return a && b && c && d;
 }
 
-/* RFC 4648 section 5 without padding; the only spelling of its bytes (unused bits are zero).
- * `out` has room for 3 bytes out of 4 characters. */
+/* The last two or three characters; the bits that they have too many are zero. */
+static bool base64url_end(struct span rest, char *out, size_t *len) {
+    unsigned char whole[4] = {'A', 'A', 'A', 'A'};
+    uint32_t bits;
+    if (rest.len == 1)
+        return false;
+    memcpy(whole, rest.ptr, rest.len);
+    if (!base64url_bits(whole, &bits) || bits & (rest.len == 2 ? 0xffff : 0xff))
+        return false;
+    out[0] = (char)(bits >> 16);
+    if (rest.len == 3)
+        out[1] = (char)(bits >> 8 & 0xff);
+    *len += rest.len - 1;
+    return true;
+}
+
+/* Without padding; the only spelling of its bytes. `out` has room for 3 bytes out of 4
+ * characters. */
 static bool base64url_decode(struct span text, char *out, size_t *len) {
-    uint32_t bits = 0;
-    unsigned have = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        int value = base64url_value(text.ptr[i]);
-        if (value < 0)
+    const unsigned char *at = (const unsigned char *)text.ptr, *end = at + text.len / 4 * 4;
+    uint32_t bits;
+    for (*len = 0; at < end; at += 4, *len += 3) {
+        if (!base64url_bits(at, &bits))
             return false;
-        bits = bits << 6 | (uint32_t)value;
-        have += 6;
-        if (have >= 8) {
-            have -= 8;
-            out[n++] = (char)(bits >> have & 0xff);
-        }
+        out[*len] = (char)(bits >> 16);
+        out[*len + 1] = (char)(bits >> 8 & 0xff);
+        out[*len + 2] = (char)(bits & 0xff);
     }
-    *len = n;
-    return have < 6 && (bits & ((1u << have) - 1)) == 0;
+    struct span rest = {(const char *)end, text.len % 4};
+    return rest.len == 0 || base64url_end(rest, out + *len, len);
 }
 
 /* A decoded part and its members, which point into the bytes. */
 struct decoded {
     char bytes[DECODED_MAX];
     struct json_members members;
+    bool is_plain; /* all parsers read it alike: see json_scan_plain */
 };
 
 static bool decode_object(struct span part, struct decoded *out) {
     size_t len;
-    return base64url_decode(part, out->bytes, &len) &&
-           json_scan_object((struct span){out->bytes, len}, &out->members);
+    if (!base64url_decode(part, out->bytes, &len))
+        return false;
+    struct span text = {out->bytes, len};
+    out->is_plain = json_scan_plain(text, &out->members);
+    return out->is_plain || json_scan_object(text, &out->members);
 }
 
 static enum token_fault judge_header_members(const struct json_members *header) {
@@ -146,11 +163,7 @@ static enum token_fault judge_header_members(const struct json_members *header) 
 
 /* ---- claims ---- */
 
-struct times {
-    int64_t expires_s, not_before_s; /* exp; nbf, INT64_MIN when absent */
-};
-
-static enum token_fault read_times(const struct json_members *claims, struct times *out) {
+static enum token_fault read_times(const struct json_members *claims, struct token_times *out) {
     const struct json_member *not_before = json_member_find(claims, SPAN("nbf"));
     if (!json_member_integer(json_member_find(claims, SPAN("exp")), &out->expires_s))
         return TOKEN_NO_EXPIRY;
@@ -160,7 +173,8 @@ static enum token_fault read_times(const struct json_members *claims, struct tim
     return TOKEN_FINE;
 }
 
-static enum token_fault judge_times(const struct times *times, int64_t now_s, int64_t leeway_s) {
+static enum token_fault judge_times(const struct token_times *times, int64_t now_s,
+                                    int64_t leeway_s) {
     if (now_s - leeway_s >= times->expires_s)
         return TOKEN_EXPIRED;
     return times->not_before_s > now_s + leeway_s ? TOKEN_EARLY : TOKEN_FINE;
@@ -196,8 +210,8 @@ static void read_org(const struct json_members *claims, char out[TOKEN_ORG_MAX])
     out[fits ? org.len : 0] = '\0';
 }
 
-static enum token_fault read_claims(const struct json_members *claims, const struct times *times,
-                                    struct token_claims *out) {
+static enum token_fault read_claims(const struct json_members *claims,
+                                    const struct token_times *times, struct token_claims *out) {
     const struct json_member *subject = json_member_find(claims, SPAN("sub"));
     struct span text;
     if (!subject || subject->kind != JSON_KIND_STRING || subject->value.len == 2)
@@ -211,134 +225,31 @@ static enum token_fault read_claims(const struct json_members *claims, const str
     return TOKEN_FINE;
 }
 
-/* ---- the cache ---- */
-
-struct entry {
-    int64_t expires_s, not_before_s, issued_s;
-    struct agent_id agent;
-    bool is_agent;
-    uint8_t org_len;
-    uint16_t token_len;
-    char bytes[]; /* token, org */
-};
-
-struct set {
-    uint64_t hashes[WAYS];
-    struct entry *entries[WAYS]; /* NULL: free */
-};
+/* ---- the verifier ---- */
 
 struct secret {
     char *bytes; /* owned; NULL: there is none */
     size_t len;
-    EVP_MAC_CTX *hmac; /* HMAC-SHA256 under it */
+    struct hmac_key hmac;
 };
 
 struct token_verifier {
     struct secret secrets[2]; /* current, previous */
     int64_t leeway_s;
-    uint8_t hash_key[16];
-    size_t set_count;
-    struct set *sets;
-    uint64_t chance; /* state of a generator; nothing secret hangs on it */
+    struct token_cache *cache; /* NULL: none */
 };
-
-static struct entry *entry_new(struct span token, const struct times *times,
-                               const struct token_claims *claims) {
-    size_t org_len = strlen(claims->org);
-    struct entry *e = must_alloc(sizeof *e + token.len + org_len);
-    e->expires_s = times->expires_s;
-    e->not_before_s = times->not_before_s;
-    e->issued_s = claims->issued_s;
-    e->agent = claims->agent;
-    e->is_agent = claims->is_agent;
-    e->org_len = (uint8_t)org_len;
-    e->token_len = (uint16_t)token.len;
-    memcpy(e->bytes, token.ptr, token.len);
-    memcpy(e->bytes + token.len, claims->org, org_len);
-    return e;
-}
-
-static void entry_claims(const struct entry *e, struct token_claims *out) {
-    out->is_agent = e->is_agent;
-    out->agent = e->agent;
-    out->issued_s = e->issued_s;
-    out->expires_s = e->expires_s;
-    memcpy(out->org, e->bytes + e->token_len, e->org_len);
-    out->org[e->org_len] = '\0';
-}
-
-static struct set *cache_set(const struct token_verifier *v, uint64_t hash) {
-    return &v->sets[hash % v->set_count];
-}
-
-/* Tells nothing by its time, as CRYPTO_memcmp, but eight bytes a step: for every request a whole
- * token is compared. */
-static bool equal_in_constant_time(const char *a, const char *b, size_t len) {
-    uint64_t differs = 0, x, y;
-    size_t at = 0;
-    for (; len - at >= sizeof x; at += sizeof x) {
-        memcpy(&x, a + at, sizeof x);
-        memcpy(&y, b + at, sizeof y);
-        differs |= x ^ y;
-    }
-    for (; at < len; at++)
-        differs |= (uint64_t)(uint8_t)(a[at] ^ b[at]);
-    return differs == 0;
-}
-
-static uint64_t cache_hash(const struct token_verifier *v, struct span token) {
-    size_t before = token.len > SIGNATURE_LENGTH ? token.len - SIGNATURE_LENGTH : 0;
-    return siphash(v->hash_key, span_from(token, before));
-}
-
-static struct entry *cache_find(const struct set *set, uint64_t hash, struct span token) {
-    for (unsigned way = 0; way < WAYS; way++) {
-        struct entry *e = set->entries[way];
-        if (e && set->hashes[way] == hash && e->token_len == token.len &&
-            equal_in_constant_time(e->bytes, token.ptr, token.len))
-            return e;
-    }
-    return NULL;
-}
-
-/* A free place, or any. */
-static unsigned cache_place(struct token_verifier *v, const struct set *set) {
-    for (unsigned way = 0; way < WAYS; way++)
-        if (!set->entries[way])
-            return way;
-    v->chance = v->chance * 6364136223846793005 + 1442695040888963407; /* Knuth's MMIX */
-    return (unsigned)(v->chance >> 32) % WAYS;
-}
-
-static void cache_put(struct token_verifier *v, struct set *set, uint64_t hash, struct entry *e) {
-    unsigned way = cache_place(v, set);
-    free(set->entries[way]);
-    set->entries[way] = e;
-    set->hashes[way] = hash;
-}
-
-/* ---- the verifier ---- */
-
-static EVP_MAC_CTX *hmac_new(struct span key) {
-    EVP_MAC *mac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-    EVP_MAC_CTX *ctx = EVP_MAC_CTX_new(mac);
-    char digest[] = "SHA256";
-    const OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, digest, 0),
-                                 OSSL_PARAM_construct_end()};
-    invariant(ctx && EVP_MAC_init(ctx, (const unsigned char *)key.ptr, key.len, params) == 1);
-    EVP_MAC_free(mac);
-    return ctx;
-}
 
 static void copy_secret(struct secret *to, struct span secret) {
     invariant(secret.len <= INT_MAX);
     if (secret.len == 0)
         return;
-    *to = (struct secret){must_copy(secret.ptr, secret.len), secret.len, hmac_new(secret)};
+    to->bytes = must_copy(secret.ptr, secret.len);
+    to->len = secret.len;
+    hmac_key_set(&to->hmac, secret);
 }
 
 static void release_secret(struct secret *s) {
-    EVP_MAC_CTX_free(s->hmac);
+    hmac_key_cleanse(&s->hmac);
     OPENSSL_cleanse(s->bytes, s->len);
     free(s->bytes);
 }
@@ -351,34 +262,26 @@ struct token_verifier *token_verifier_new(const struct token_secrets *secrets, i
     copy_secret(&v->secrets[0], secrets->current);
     copy_secret(&v->secrets[1], secrets->previous);
     v->leeway_s = leeway_s;
-    memcpy(v->hash_key, hash_key, sizeof v->hash_key);
-    /* Twice the places: with as many as tokens, every fourth token would find its set full. */
-    v->set_count = (2 * cache_entries + WAYS - 1) / WAYS;
-    v->sets = v->set_count ? must_zalloc(v->set_count * sizeof *v->sets) : NULL;
+    v->cache = cache_entries ? token_cache_new(cache_entries, hash_key) : NULL;
     return v;
 }
 
 void token_verifier_free(struct token_verifier *v) {
     if (!v)
         return;
-    for (size_t i = 0; i < v->set_count; i++)
-        for (unsigned way = 0; way < WAYS; way++)
-            free(v->sets[i].entries[way]);
-    free(v->sets);
+    token_cache_free(v->cache);
     for (int i = 0; i < 2; i++)
         release_secret(&v->secrets[i]);
     free(v);
 }
 
 /* Did `secret` make this digest of `text`? */
-static bool made_by(const struct secret *secret, struct span text, const char digest[DIGEST_SIZE]) {
-    unsigned char own[DIGEST_SIZE];
-    size_t len = 0;
-    /* Without a key, init starts anew under the one it has. */
-    bool fine = secret->hmac && EVP_MAC_init(secret->hmac, NULL, 0, NULL) == 1 &&
-                EVP_MAC_update(secret->hmac, (const unsigned char *)text.ptr, text.len) == 1 &&
-                EVP_MAC_final(secret->hmac, own, &len, sizeof own) == 1 && len == DIGEST_SIZE;
-    return fine && CRYPTO_memcmp(own, digest, DIGEST_SIZE) == 0;
+static bool made_by(const struct secret *secret, struct span text, const char digest[HMAC_SIZE]) {
+    uint8_t own[HMAC_SIZE];
+    if (!secret->bytes)
+        return false;
+    hmac_make(&secret->hmac, &text, 1, own);
+    return CRYPTO_memcmp(own, digest, sizeof own) == 0;
 }
 
 /* libjwt's opinion. */
@@ -396,7 +299,7 @@ static bool is_confirmed(const struct secret *secret, struct span token) {
 
 /* Which secret made the signature; NULL: none did. */
 static const struct secret *signer_of(const struct token_verifier *v, const struct parts *parts,
-                                      const char digest[DIGEST_SIZE]) {
+                                      const char digest[HMAC_SIZE]) {
     const char *end = parts->claims.ptr + parts->claims.len;
     struct span text = {parts->header.ptr, (size_t)(end - parts->header.ptr)};
     for (int i = 0; i < 2; i++)
@@ -405,9 +308,17 @@ static const struct secret *signer_of(const struct token_verifier *v, const stru
     return NULL;
 }
 
+/* {"alg":"HS256","typ":"JWT"}, as the controller spells it. */
+static bool is_plain_header(struct span part) {
+    return span_equal(part, SPAN("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"));
+}
+
+static bool is_plain(const struct parts *parts, const struct decoded *claims) {
+    return is_plain_header(parts->header) && claims->is_plain;
+}
+
 static enum token_fault judge_header(struct span part, struct decoded *scratch) {
-    /* {"alg":"HS256","typ":"JWT"}, as the controller spells it. */
-    if (span_equal(part, SPAN("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9")))
+    if (is_plain_header(part))
         return TOKEN_FINE;
     return decode_object(part, scratch) ? judge_header_members(&scratch->members) : TOKEN_MALFORMED;
 }
@@ -415,7 +326,7 @@ static enum token_fault judge_header(struct span part, struct decoded *scratch) 
 /* Nothing is looked into that nobody with a key has signed. */
 static enum token_fault judge_parts(const struct token_verifier *v, const struct parts *parts,
                                     struct decoded *scratch, const struct secret **signer) {
-    char digest[DIGEST_SIZE + 1];
+    char digest[HMAC_SIZE + 1];
     size_t len;
     enum token_fault fault = judge_header(parts->header, scratch);
     if (fault != TOKEN_FINE)
@@ -430,7 +341,7 @@ static enum token_fault judge_parts(const struct token_verifier *v, const struct
 }
 
 static enum token_fault verify_anew(const struct token_verifier *v, struct span token,
-                                    int64_t now_s, struct times *times,
+                                    int64_t now_s, struct token_times *times,
                                     struct token_claims *claims) {
     struct parts parts;
     struct decoded decoded;
@@ -438,7 +349,7 @@ static enum token_fault verify_anew(const struct token_verifier *v, struct span 
     if (!split(token, &parts))
         return TOKEN_MALFORMED;
     enum token_fault fault = judge_parts(v, &parts, &decoded, &signer);
-    if (fault == TOKEN_FINE && !is_confirmed(signer, token))
+    if (fault == TOKEN_FINE && !is_plain(&parts, &decoded) && !is_confirmed(signer, token))
         fault = TOKEN_SIGNATURE;
     if (fault == TOKEN_FINE)
         fault = read_times(&decoded.members, times);
@@ -447,42 +358,27 @@ static enum token_fault verify_anew(const struct token_verifier *v, struct span 
     return fault == TOKEN_FINE ? read_claims(&decoded.members, times, claims) : fault;
 }
 
-static enum token_fault verify_and_keep(struct token_verifier *v, struct span token, int64_t now_s,
-                                        struct token_claims *claims, struct set *set,
-                                        uint64_t hash) {
-    struct times times;
-    struct token_claims found;
-    enum token_fault fault = verify_anew(v, token, now_s, &times, &found);
-    if (fault != TOKEN_FINE)
-        return fault;
-    *claims = found;
-    if (set)
-        cache_put(v, set, hash, entry_new(token, &times, &found));
-    return TOKEN_FINE;
-}
-
 enum token_fault token_verify(struct token_verifier *v, struct span token, int64_t now_s,
                               struct token_claims *claims, bool *was_cached) {
     bool ignored = false;
     bool *cached = was_cached ? was_cached : &ignored;
+    struct token_times times;
+    struct token_claims found;
+    struct token_place place;
     *cached = false;
     if (token.len == 0)
         return TOKEN_ABSENT;
     if (token.len > TOKEN_MAX)
         return TOKEN_MALFORMED;
-    if (v->set_count == 0)
-        return verify_and_keep(v, token, now_s, claims, NULL, 0);
-    uint64_t hash = cache_hash(v, token);
-    struct set *set = cache_set(v, hash);
-    const struct entry *e = cache_find(set, hash, token);
-    if (!e)
-        return verify_and_keep(v, token, now_s, claims, set, hash);
-    *cached = true;
-    struct times times = {e->expires_s, e->not_before_s};
-    enum token_fault fault = judge_times(&times, now_s, v->leeway_s);
-    if (fault == TOKEN_FINE)
-        entry_claims(e, claims);
-    return fault;
+    *cached = v->cache && token_cache_find(v->cache, token, &place, &times, &found);
+    enum token_fault fault = *cached ? judge_times(&times, now_s, v->leeway_s)
+                                     : verify_anew(v, token, now_s, &times, &found);
+    if (fault != TOKEN_FINE)
+        return fault;
+    if (v->cache && !*cached)
+        token_cache_keep(v->cache, token, &place, &times, &found);
+    *claims = found;
+    return TOKEN_FINE;
 }
 
 bool token_peek(struct span token, int64_t *expires_s, char org[TOKEN_ORG_MAX]) {

@@ -1,5 +1,5 @@
-/* Who sent this: one strict wrapper around libjwt (the only file that includes jwt.h) and an HMAC
- * of our own.
+/* Who sent this: an HMAC and a strict reader of our own, and libjwt for what is spelled unusually
+ * (one wrapper around it, the only file that includes jwt.h).
  *
  * Accepted is what the controller signs and nothing else: HS256, our secret or the previous one,
  * an integer exp in the future, nbf not ahead, no duplicate claims, at most TOKEN_MAX bytes of

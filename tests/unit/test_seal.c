@@ -73,16 +73,3 @@ Test(seal, hmac_is_sha256_over_all_parts) {
     seal_hmac(SPAN("Jefe"), parts, 2, mac);
     cr_expect_arr_eq(mac, expected, SEAL_HMAC);
 }
-
-Test(seal, a_remembered_key_gives_what_a_fresh_one_gives) {
-    static const struct span texts[][2] = {{{"one", 3}, {"two", 3}}, {{"", 0}, {"three", 5}}};
-    uint8_t third_key[SEAL_KEY] = {7};
-    const uint8_t *const keys[] = {key, other_key, key, third_key, other_key, key, key};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        uint8_t fresh[SEAL_HMAC], again[SEAL_HMAC];
-        struct span whole = {(const char *)keys[i], SEAL_KEY};
-        seal_hmac(whole, texts[i % 2], 2, fresh);
-        seal_hmac_again(keys[i], texts[i % 2], 2, again);
-        cr_expect_arr_eq(fresh, again, SEAL_HMAC, "%zu", i);
-    }
-}
