@@ -156,6 +156,7 @@ static void make_shared(struct app *app) {
     shared->tags = must_zalloc(sizeof *shared->tags);
     shared->refusals = refusals_new(REFUSALS, REFUSAL_MS);
     shared->limiting = limiting_new(hash_key);
+    atomic_store(&shared->limits_share, 1);
     shared->limits.max_connections = count_connections(config);
     shared->limits.proxy_protocol = config->listen.proxy_protocol == CONFIG_PROXY_PROTOCOL_V2;
     (void)networks_parse(span_of(config->listen.trusted_proxies), /* judged by the configuration */

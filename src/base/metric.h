@@ -180,6 +180,14 @@
     X(CHANNEL_GAPS, counter, "purge_channel_gaps_total", "",                                       \
       "Times at which purges of others may have been missed, and all that is cached became "       \
       "stale.")                                                                                    \
+    X(LIMITS_SHARED, gauge, "limits_shared", "",                                                   \
+      "1 while what clients take is counted together with the other gateways.")                    \
+    X(LIMITS_TOLD, counter, "limits_told_total", "",                                               \
+      "What a client took, told to the other gateways: once per client and turn.")                 \
+    X(LIMITS_NOT_TOLD, counter, "limits_not_told_total", "",                                       \
+      "The same, not told because there were too many, and others nearer their limit.")            \
+    X(LIMITS_HEARD, counter, "limits_heard_total", "",                                             \
+      "What clients took of other gateways and is near a limit, heard from them.")                 \
     X(REPLICAS, gauge, "replicas", "", "Gateways that share this Redis, this one included.")       \
     X(REDIS_UP, gauge, "redis_up", "", "1 while Redis shares and keeps what it should.")           \
     X(REDIS_CONNECTIONS, gauge, "redis_connections", "",                                           \

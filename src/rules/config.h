@@ -150,6 +150,7 @@ struct config {
         int64_t api_rate; /* per agent and second */
         int64_t api_burst;
         bool rate_limit_fields;
+        bool shared; /* with other replicas, through Redis */
         int64_t max_in_flight;
         int64_t request_memory; /* bytes */
         int64_t memory;         /* bytes; 0: what the container may have */

@@ -239,6 +239,8 @@ const struct config_row config_rows[] = {
             "how many of them may come at once after a calm"),
     BOOL(limits, rate_limit_fields, "false", RELOAD,
          "tell agents what is left of their calls (RateLimit and RateLimit-Policy)"),
+    BOOL(limits, shared, "true", RELOAD,
+         "with Redis: count what clients take together with the other replicas"),
     INTEGER(limits, max_in_flight, "8192", "1", "1000000", RELOAD,
             "requests that wait for an answer, all clients together"),
     SIZE(limits, request_memory, "64MiB", "1MiB", "64GiB", RESTART,

@@ -36,18 +36,26 @@ void limits_refund(struct limits *t, uint64_t key, const struct limit *limit);
 /* The key's integer; 0 when it is not there. */
 int64_t limits_arrival_us(struct limits *t, uint64_t key);
 
-/* ---- several replicas ---- */
+/* ---- several replicas ----
+ *
+ * Each decides alone, and tells a common ledger now and then what it took; the ledger keeps one
+ * arrival time a key (serve/sharing_script.c), and says what it has come to. Replicas count alike
+ * when they share the hash key. Times cross as "how far ahead of now", so that clocks need not
+ * agree. */
 
-/* What was taken here and not told the others yet. Replicas count alike when they share the hash
- * key. */
-struct limits_delta {
+/* What was taken here since the last export, as time (takes * gap; negative: given back). */
+struct limits_told {
     uint64_t key;
-    uint32_t count;
+    int64_t spent_us;
+    int64_t ahead_us; /* how far the integer lies ahead of now, 0 or more */
 };
 
-/* Moves up to `max` deltas to `out` and returns how many; *cursor begins with 0, and is 0 again
- * when the whole table was seen. What is refunded after it was told stays told. */
-size_t limits_export(struct limits *t, size_t *cursor, struct limits_delta *out, size_t max);
-/* So many were taken elsewhere (the sum over the others since the last import). */
-void limits_import(struct limits *t, const struct limits_delta *others, const struct limit *limit,
-                   int64_t now_us);
+/* Tells up to `max` keys in `out`, those that are nearest their limit, in no order, and returns how
+ * many. All others are told never: *dropped counts them. Costs a look at what was used only. */
+size_t limits_export(struct limits *t, const struct limit *limit, int64_t now_us,
+                     struct limits_told *out, size_t max, size_t *dropped);
+/* The ledger's word on a key that was told: its integer, to which is added what was taken here
+ * since. */
+void limits_settle(struct limits *t, uint64_t key, const struct limit *limit, int64_t arrival_us);
+/* The same for a key that others have told: it never falls by that. */
+void limits_learn(struct limits *t, uint64_t key, const struct limit *limit, int64_t arrival_us);

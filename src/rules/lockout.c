@@ -142,3 +142,7 @@ bool lockout_is_locked(struct lockout *l, uint64_t agent, int64_t now_us) {
     pthread_mutex_unlock(&l->lock);
     return locked;
 }
+
+struct limits *lockout_tries(struct lockout *l) {
+    return l->tries;
+}

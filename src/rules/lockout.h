@@ -43,3 +43,5 @@ void lockout_forgive(struct lockout *l, const struct lockout_policy *policy, uin
 void lockout_failed(struct lockout *l, uint64_t agent, int64_t now_us);
 /* Is the agent locked? */
 bool lockout_is_locked(struct lockout *l, uint64_t agent, int64_t now_us);
+/* What was tried of agents that are not locked: for replicas that count together. */
+struct limits *lockout_tries(struct lockout *l);

@@ -5,6 +5,7 @@
 #include "base/panic.h"
 #include "rules/lockout.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 enum {
@@ -70,9 +71,48 @@ static struct limit a_minute(int64_t count) {
     return limit_per_minute(count, count);
 }
 
-static struct lockout_policy lockout_policy(const struct config *config) {
-    return (struct lockout_policy){a_minute(config->limits.connect_failures_per_agent),
-                                   config->limits.lockout_gap_ms * 1000};
+const char *const limiting_count_names[LIMITING_COUNTS] = {[LIMITING_CONNECTS] = "connects",
+                                                           [LIMITING_FAILURES] = "failures",
+                                                           [LIMITING_TRIES] = "tries",
+                                                           [LIMITING_CALLS] = "calls"};
+
+struct limits *limiting_table(struct limiting *l, enum limiting_count which) {
+    struct limits *const table[LIMITING_COUNTS] = {[LIMITING_CONNECTS] = l->connects,
+                                                   [LIMITING_FAILURES] = l->failures,
+                                                   [LIMITING_TRIES] = lockout_tries(l->lockout),
+                                                   [LIMITING_CALLS] = l->calls};
+    return table[which];
+}
+
+bool limiting_limit(const struct config *config, enum limiting_count which, struct limit *limit) {
+    const int64_t most[LIMITING_COUNTS] = {
+        [LIMITING_CONNECTS] = config->limits.connects_per_agent,
+        [LIMITING_FAILURES] = config->limits.connect_failures_per_ip,
+        [LIMITING_TRIES] = config->limits.connect_failures_per_agent,
+        [LIMITING_CALLS] = config->limits.api_rate};
+    if (most[which] == 0)
+        return false;
+    *limit = which == LIMITING_CALLS ? limit_per_second(most[which], config->limits.api_burst)
+                                     : a_minute(most[which]);
+    return true;
+}
+
+/* Ours of it. False: there is none. */
+static bool find_limit(const struct serve *s, enum limiting_count which, struct limit *limit) {
+    int64_t share = atomic_load_explicit(&s->shared->limits_share, memory_order_relaxed);
+    if (!limiting_limit(s->shared->config, which, limit))
+        return false;
+    limit->gap_us *= share;
+    limit->burst = limit->burst > share ? limit->burst / share : 1;
+    return true;
+}
+
+/* Places are each replica's own: where there are more of them, they are dealt more slowly. */
+static bool find_lockout_policy(const struct serve *s, struct lockout_policy *policy) {
+    const struct config *config = s->shared->config;
+    int64_t replicas = config->limits.shared ? atomic_load(&s->shared->replicas) : 1;
+    policy->place_gap_us = config->limits.lockout_gap_ms * 1000 * (replicas > 1 ? replicas : 1);
+    return find_limit(s, LIMITING_TRIES, &policy->limit);
 }
 
 static int retry_after_s(int64_t wait_us) {
@@ -108,10 +148,9 @@ static enum err refuse(enum err error, enum metric counted, int64_t wait_us, int
 
 /* Has its address failed too often? */
 static enum err judge_site(struct serve *s, const struct attempt *a, int *after_s) {
-    int64_t most = s->shared->config->limits.connect_failures_per_ip;
-    if (most == 0)
+    struct limit limit;
+    if (!find_limit(s, LIMITING_FAILURES, &limit))
         return ERR_OK;
-    struct limit limit = a_minute(most);
     int64_t wait_us =
         limits_wait_us(s->shared->limiting->failures, a->site, &limit, clock_mono_us());
     return wait_us == 0 ? ERR_OK
@@ -120,10 +159,9 @@ static enum err judge_site(struct serve *s, const struct attempt *a, int *after_
 
 /* Is its agent locked? */
 static enum err judge_agent(struct serve *s, struct attempt *a, int *after_s) {
-    const struct config *config = s->shared->config;
-    if (config->limits.connect_failures_per_agent == 0)
+    struct lockout_policy policy;
+    if (!find_lockout_policy(s, &policy))
         return ERR_OK;
-    struct lockout_policy policy = lockout_policy(config);
     int64_t wait_us =
         lockout_try(s->shared->limiting->lockout, &policy, a->agent, a->site, clock_mono_us());
     if (wait_us > 0)
@@ -138,10 +176,10 @@ static enum err try_unknown(struct serve *s, struct attempt *a, int *after_s) {
 }
 
 static enum err take_connect(struct serve *s, struct request *r, struct attempt *a, int *after_s) {
-    int64_t wait_us = 0, most = s->shared->config->limits.connects_per_agent;
-    if (most == 0)
+    int64_t wait_us = 0;
+    struct limit limit;
+    if (!find_limit(s, LIMITING_CONNECTS, &limit))
         return ERR_OK;
-    struct limit limit = a_minute(most);
     struct limits *connects = s->shared->limiting->connects;
     bool taken = limits_take(connects, a->pair, &limit, clock_mono_us(), &wait_us);
     announce(s, r, "connects", connects, a->pair, &limit);
@@ -173,42 +211,37 @@ enum err limiting_ask_again(struct serve *s, const struct attempt *a, int *after
 
 static void note_failure(struct serve *s, const struct attempt *a) {
     struct limiting *l = s->shared->limiting;
-    int64_t now_us = clock_mono_us(), most = s->shared->config->limits.connect_failures_per_ip;
+    int64_t now_us = clock_mono_us();
+    struct limit limit;
     lockout_failed(l->lockout, a->agent, now_us);
-    if (most == 0)
-        return;
-    struct limit limit = a_minute(most);
-    limits_charge(l->failures, a->site, &limit, now_us);
+    if (find_limit(s, LIMITING_FAILURES, &limit))
+        limits_charge(l->failures, a->site, &limit, now_us);
 }
 
 void limiting_ended(struct serve *s, struct attempt *a, enum attempt_end end) {
-    const struct config *config = s->shared->config;
     struct limiting *l = s->shared->limiting;
-    if (a->taken && end == ATTEMPT_UNDONE && config->limits.connects_per_agent > 0) {
-        struct limit limit = a_minute(config->limits.connects_per_agent);
+    struct limit limit;
+    struct lockout_policy policy;
+    if (a->taken && end == ATTEMPT_UNDONE && find_limit(s, LIMITING_CONNECTS, &limit))
         limits_refund(l->connects, a->pair, &limit);
-    }
-    if (a->unknown && end == ATTEMPT_REFUSED) {
+    if (a->unknown && end == ATTEMPT_REFUSED)
         note_failure(s, a);
-    } else if (a->tried && config->limits.connect_failures_per_agent > 0) {
-        struct lockout_policy policy = lockout_policy(config);
+    else if (a->tried && find_lockout_policy(s, &policy))
         lockout_forgive(l->lockout, &policy, a->agent);
-    }
     *a = (struct attempt){0};
 }
 
 /* ---- calls ---- */
 
 enum err limiting_call(struct serve *s, struct request *r, int *after_s) {
-    const struct config *config = s->shared->config;
     struct limiting *l = s->shared->limiting;
+    struct limit limit;
     int64_t wait_us = 0;
-    if (config->limits.api_rate == 0)
+    if (!find_limit(s, LIMITING_CALLS, &limit))
         return ERR_OK;
     request_authenticate(s, r);
     if (!r->verified || !r->claims.is_agent)
         return ERR_OK;
-    struct limit limit = limit_per_second(config->limits.api_rate, config->limits.api_burst);
     uint64_t key = agent_key(l, &r->claims.agent);
     bool taken = limits_take(l->calls, key, &limit, clock_mono_us(), &wait_us);
     announce(s, r, "calls", l->calls, key, &limit);

@@ -9,9 +9,13 @@
  *   calls           of agents we can tell by their token, heartbeats and connects excepted
  *
  * Configured as limits.*; a limit of 0 is none. With limits.rate_limit_fields answers to calls, and
- * refusals of connects, tell what is left. */
+ * refusals of connects, tell what is left.
+ *
+ * Every decision is made here and now. Replicas tell each other what they have counted (sharing.h);
+ * where they cannot, each gives its part of a limit only. */
 #pragma once
 
+#include "rules/limits.h"
 #include "serve/request.h"
 
 struct limiting;
@@ -42,3 +46,19 @@ void limiting_ended(struct serve *s, struct attempt *a, enum attempt_end end);
 
 /* Any other call: ERR_OK, or the refusal and its Retry-After. Once per request. */
 enum err limiting_call(struct serve *s, struct request *r, int *retry_after_s);
+
+/* ---- what replicas count together (serve/sharing.h) ---- */
+
+enum limiting_count {
+    LIMITING_CONNECTS, /* per agent and secret */
+    LIMITING_FAILURES, /* per address */
+    LIMITING_TRIES,    /* of unknown secrets, per agent */
+    LIMITING_CALLS,    /* per agent */
+    LIMITING_COUNTS
+};
+
+extern const char *const limiting_count_names[LIMITING_COUNTS];
+/* Thread safe, as the table is. */
+struct limits *limiting_table(struct limiting *l, enum limiting_count which);
+/* The whole limit, of all replicas together. False: there is none. */
+bool limiting_limit(const struct config *config, enum limiting_count which, struct limit *limit);

@@ -8,6 +8,7 @@
 #include "rules/journal.h"
 #include "serve/keys.h"
 #include "serve/scripts.h"
+#include "serve/sharing.h"
 #include "serve/tail.h"
 #include "serve/verdict.h"
 
@@ -40,6 +41,7 @@ struct peers {
     struct mailbox mailbox;
     struct redis *redis;
     struct tail *tail;
+    struct sharing *sharing;
     struct timer tick;
     struct journal *journal;
     char replica[PEERS_REPLICA_ID];
@@ -469,6 +471,7 @@ void peers_start(struct shared *shared, struct loop *loop) {
     timer_init(&p->tick, loop, on_tick, p);
     p->redis = redis_new(loop, shared->redis, on_redis, p);
     p->tail = tail_new(loop, shared->redis, p->events_key, &tail_events, p);
+    p->sharing = sharing_new(shared, loop, p->redis);
     timer_start(&p->tick, TICK_MS);
 }
 
@@ -477,6 +480,7 @@ void peers_free(struct shared *shared) {
     if (!p)
         return;
     tail_free(p->tail);
+    sharing_free(p->sharing);
     redis_free(p->redis);
     p->redis = NULL;
     mailbox_release(&p->mailbox);

@@ -10,7 +10,8 @@
  * returns. What others told meanwhile stands in the stream; where that was trimmed or lost, all
  * that is cached here counts as stale. So it does when nothing was heard for PEERS_DEAF_MS.
  *
- * Replicas count each other by their presence (shared->replicas). */
+ * Replicas count each other by their presence (shared->replicas), and what clients take together
+ * (serve/sharing). */
 #pragma once
 
 #include "rules/notice.h"

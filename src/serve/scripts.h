@@ -1,6 +1,6 @@
 /* What runs inside Redis: one row each. A script is one step that no other replica can come
  * between; keys are passed as KEYS. The texts stand with what they are for: peers_scripts.c,
- * beat_scripts.c.
+ * beat_scripts.c, sharing_script.c.
  *   symbol, its text */
 #pragma once
 
@@ -12,6 +12,7 @@
     X(TELL_AGENT, peers_tell_agent)                                                                \
     X(TELL_ALL, peers_tell_all)                                                                    \
     X(ATTEND, peers_attend)                                                                        \
+    X(SHARE_LIMITS, sharing_script)                                                                \
     X(BEAT_STORE, beat_store)                                                                      \
     X(BEAT_CLAIM, beat_claim)                                                                      \
     X(BEAT_DONE, beat_done)                                                                        \

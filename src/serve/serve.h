@@ -50,6 +50,7 @@ struct shared {
     struct tags *tags;
     struct refusals *refusals;
     struct limiting *limiting;
+    _Atomic int limits_share; /* what we may give is a limit's so many'th part (serve/sharing.h) */
     _Atomic int64_t refresh_arrival_us; /* of the refresh rate (serve/refresh.c) */
     const struct redis_options *redis;  /* NULL: there is none */
     struct beats_shared beats;

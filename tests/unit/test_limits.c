@@ -136,70 +136,73 @@ Test(limits, kinds_of_keys_do_not_meet) {
     cr_assert_neq(limits_key(table, 'a', SPAN("x")), limits_key(table, 'a', SPAN("x\0")));
 }
 
-/* ---- several replicas ---- */
+/* ---- telling ---- */
 
-static size_t export_all(struct limits *from, struct limits_delta *out, size_t max) {
-    size_t cursor = 0, count = 0;
-    do
-        count += limits_export(from, &cursor, out + count, max - count);
-    while (cursor != 0);
+enum { ROOM = 64 };
+
+static size_t export_all(const struct limit *limit, int64_t now_us, struct limits_told out[ROOM]) {
+    size_t dropped;
+    size_t count = limits_export(table, limit, now_us, out, ROOM, &dropped);
+    cr_assert_eq(dropped, 0);
     return count;
 }
 
-Test(limits, what_is_exported_is_what_was_taken_since) {
+Test(limits, what_is_told_is_what_was_taken_since) {
     struct limit limit = limit_per_second(100, 100);
-    struct limits_delta told[64];
+    struct limits_told told[ROOM];
     for (int i = 0; i < 30; i++)
         cr_assert(takes(key_of(i % 3), &limit, SECOND));
     limits_refund(table, key_of(0), &limit);
-    size_t count = export_all(table, told, 64);
+    size_t count = export_all(&limit, SECOND, told);
     cr_assert_eq(count, 3);
-    for (size_t i = 0; i < count; i++)
-        cr_assert_eq(told[i].count, told[i].key == key_of(0) ? 9 : 10);
-    cr_assert_eq(export_all(table, told, 64), 0);
-}
-
-Test(limits, an_export_goes_on_where_there_was_no_room) {
-    enum { KEYS = 500 };
-    struct limit limit = limit_per_second(1, 1);
-    struct limits_delta told[KEYS];
-    size_t cursor = 0, count = 0;
-    for (int i = 0; i < KEYS; i++)
-        takes(key_of(i), &limit, SECOND);
-    int calls = 0;
-    do {
-        count += limits_export(table, &cursor, told + count, 16);
-        calls++;
-    } while (cursor != 0);
-    cr_assert_eq(count, KEYS);
-    cr_assert_gt(calls, 10);
-}
-
-/* Replicas that decide alone and tell each other five times a second overshoot by what they take
- * between two syncs, and no more. */
-Test(limits, replicas_that_sync_allow_together_little_more_than_one) {
-    enum { REPLICAS = 3, ROOM = 64 };
-    struct limit limit = limit_per_second(50, 100);
-    struct limits *replica[REPLICAS];
-    for (int i = 0; i < REPLICAS; i++)
-        replica[i] = limits_new(64, hash_key);
-    int64_t taken = 0, wait_us, seconds = 60;
-    for (int64_t now = SECOND; now < (1 + seconds) * SECOND; now += 2000) {
-        taken += limits_take(replica[now / 2000 % REPLICAS], 77, &limit, now, &wait_us);
-        if (now % (SECOND / 5) != 0)
-            continue;
-        struct limits_delta told[REPLICAS][ROOM];
-        size_t count[REPLICAS];
-        for (int i = 0; i < REPLICAS; i++)
-            count[i] = export_all(replica[i], told[i], ROOM);
-        for (int from = 0; from < REPLICAS; from++)
-            for (int to = 0; to < REPLICAS; to++)
-                for (size_t i = 0; from != to && i < count[from]; i++)
-                    limits_import(replica[to], &told[from][i], &limit, now);
+    for (size_t i = 0; i < count; i++) {
+        int64_t gaps = told[i].key == key_of(0) ? 9 : 10;
+        cr_assert_eq(told[i].spent_us, gaps * limit.gap_us);
+        cr_assert_eq(told[i].ahead_us, gaps * limit.gap_us);
     }
-    int64_t one = 50 * seconds + 100;
-    cr_assert_geq(taken, one * 95 / 100);
-    cr_assert_leq(taken, one * 110 / 100, "%lld instead of %lld", (long long)taken, (long long)one);
-    for (int i = 0; i < REPLICAS; i++)
-        limits_free(replica[i]);
+    cr_assert_eq(export_all(&limit, SECOND, told), 0, "once");
+    limits_refund(table, key_of(1), &limit);
+    cr_assert_eq(export_all(&limit, 10 * SECOND, told), 1);
+    cr_assert_eq(told[0].spent_us, -limit.gap_us, "given back after it was told");
+    cr_assert_eq(told[0].ahead_us, 0);
+}
+
+Test(limits, of_too_many_those_are_told_that_are_nearest_their_limit) {
+    enum { KEYS = 500, MOST = 16 };
+    struct limit limit = limit_per_minute(5, 5);
+    struct limits_told told[MOST];
+    size_t dropped;
+    for (int i = 0; i < KEYS; i++)
+        for (int k = 0; k < (i % 50 == 7 ? 4 : i % 3 + 1); k++)
+            cr_assert(takes(key_of(i), &limit, SECOND));
+    cr_assert_eq(limits_export(table, &limit, SECOND, told, MOST, &dropped), MOST);
+    cr_assert_eq(dropped, KEYS - MOST);
+    int busiest = 0;
+    for (int i = 0; i < MOST; i++) {
+        cr_assert_geq(told[i].spent_us, 3 * limit.gap_us);
+        busiest += told[i].spent_us == 4 * limit.gap_us;
+    }
+    cr_assert_eq(busiest, KEYS / 50);
+    cr_assert_eq(limits_export(table, &limit, SECOND, told, MOST, &dropped), 0, "told never");
+    cr_assert_eq(dropped, 0);
+}
+
+Test(limits, what_the_ledger_says_is_taken_over_and_what_came_since_is_added) {
+    struct limit limit = limit_per_minute(60, 60);
+    struct limits_told told[ROOM];
+    cr_assert(takes(key_of(1), &limit, SECOND));
+    cr_assert_eq(export_all(&limit, SECOND, told), 1);
+    cr_assert(takes(key_of(1), &limit, SECOND));
+    limits_settle(table, key_of(1), &limit, 21 * SECOND);
+    cr_assert_eq(limits_arrival_us(table, key_of(1)), 22 * SECOND);
+    limits_settle(table, key_of(1), &limit, 5 * SECOND);
+    cr_assert_eq(limits_arrival_us(table, key_of(1)), 6 * SECOND, "others gave theirs back");
+}
+
+Test(limits, what_others_told_is_learnt_and_forgives_nothing) {
+    struct limit limit = limit_per_minute(60, 60);
+    limits_learn(table, key_of(1), &limit, 9 * SECOND);
+    cr_assert_eq(limits_arrival_us(table, key_of(1)), 9 * SECOND);
+    limits_learn(table, key_of(1), &limit, 5 * SECOND);
+    cr_assert_eq(limits_arrival_us(table, key_of(1)), 9 * SECOND);
 }
