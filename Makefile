@@ -172,9 +172,10 @@ fuzz: deps-fuzz
 	@+$(AGAIN) $(TARGET:%=$(BUILD)/fuzz/fuzz_%) BUILD=$(BUILD)/fuzz FLAVOUR=fuzz CC=clang
 	@BUILD=$(BUILD)/fuzz tests/support/fuzz.sh $(FUZZ_SECONDS) $(TARGET)
 
-##   make lint            clang-format, floors, cppcheck, clang-tidy; with the versions of Debian 12
+##   make lint            clang-format, floors, links of the docs, cppcheck, clang-tidy; with the
+##                        versions of Debian 12
 lint: deps-lint
-	@+MAKE="$(AGAIN)" tests/support/lint.sh format floors cppcheck tidy
+	@+MAKE="$(AGAIN)" tests/support/lint.sh format floors docs cppcheck tidy
 
 ##   make k8s-check       deploy/k8s without a cluster: it renders, types, rules, planted mutants
 .PHONY: k8s-check
@@ -328,13 +329,18 @@ $(call object,bench/agents/origin.c): ALL_CFLAGS += -include $(BUILD)/commit.h
 
 # ---- lint: called by tests/support/lint.sh ----
 
-.PHONY: lint-format lint-floors lint-cppcheck lint-tidy
+.PHONY: lint-format lint-floors lint-docs lint-cppcheck lint-tidy
 lint-format:
 	clang-format --dry-run -Werror $(FORMATTED)
 
 lint-floors:
 	tests/support/floors.sh --self-test
 	tests/support/floors.sh src
+
+# Relative links and anchors, and files named in `code`.
+lint-docs:
+	node tests/support/links.mjs --self-test
+	node tests/support/links.mjs
 
 lint-cppcheck:
 	@mkdir -p $(BUILD)/cppcheck

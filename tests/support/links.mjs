@@ -1,10 +1,14 @@
 // links.mjs [FILE...]: every relative link of the project's Markdown leads to a file, and its
 // #anchor to a heading there; links to other sites are left alone. Without files: all that git knows.
+// A file of the project's that is named in `code` (`src/io/tls.c`, `rules/http`) exists.
 // links.mjs --self-test: shows that it sees each kind of broken link. One line each, exit code 1.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 
 /** What stands between fences, in `code` or in comments is no link. */
 function prose(text) {
@@ -45,6 +49,20 @@ function complaint(file, target) {
     return anchors(fs.readFileSync(place, 'utf8')).has(anchor) ? undefined : 'there is no such heading';
 }
 
+const ROOTS = /^(src|tests|deploy|conf|bench|contrib|docs)\/[\w./-]+$/;
+const FLOORS = /^(base|rules|io|serve|app)\/\w+(\.[ch])?$/;
+
+/** `code` that names a file of the project's, but there is none. */
+function* missingFiles(text) {
+    const plain = text.replace(/^(```+|~~~+)[^\n]*\n[\s\S]*?^\1[ \t]*$/gm, (block) => block.replace(/[^\n]/g, ''));
+    for (const [i, line] of plain.split('\n').entries())
+        for (const [, name] of line.matchAll(/`([^`]+)`/g)) {
+            const candidates = ROOTS.test(name) ? [name]
+                : FLOORS.test(name) ? ['', '.c', '.h'].map((end) => `src/${name}${end}`) : [];
+            if (candidates.length && !candidates.some((one) => fs.existsSync(path.join(root, one)))) yield [i + 1, name];
+        }
+}
+
 export function broken(files) {
     const out = [];
     for (const file of files)
@@ -52,6 +70,10 @@ export function broken(files) {
             const why = complaint(file, target);
             if (why) out.push(`${file}:${line}: ${target}: ${why}`);
         }
+    // contrib/ speaks of AIWM's own files.
+    for (const file of files.filter((one) => !one.startsWith('contrib/')))
+        for (const [line, name] of missingFiles(fs.readFileSync(file, 'utf8')))
+            out.push(`${file}:${line}: ${name}: there is no such file`);
     return out;
 }
 
@@ -62,6 +84,7 @@ function selfTest() {
         [0, '[a](a.md)'], [0, '[a](#the-head-of-it)'], [0, '[a](https://example.com/x#y)'],
         [0, '[a](a.md#the-head-of-it-1)'], [0, '`[a](b.md)`'], [0, '```\n[a](b.md)\n```'],
         [1, '[a](b.md)'], [1, '![a](b.svg)'], [1, '[a](#the-tail)'], [1, '[a](a.md#the-tail)'],
+        [0, '`rules/http` `src/main.c` `base/err.h`'], [1, '`rules/htp`'], [1, '`src/mane.c`'],
         [1, '```\n# The tail\n```\n[a](#the-tail)'], [2, '[a](b.md) [a](c.md)'],
     ];
     let failed = 0;

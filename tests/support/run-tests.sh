@@ -97,6 +97,9 @@ run_e2e_file() {
         $(number_after '^# cancelled' "$logs/e2e-$name.tap")))
     failing_part "$log" >"$log.failing"
     close_suite "e2e $name" $status "$fine" $bad "$log.failing"
+    local left_out
+    left_out=$(number_after '^# skipped' "$logs/e2e-$name.tap")
+    [ "$left_out" -eq 0 ] || skip "e2e $name" "$left_out tests, the log says why"
 }
 
 # One after the other: some of them measure time.
@@ -118,6 +121,7 @@ run_contrib() {
         skip contrib "NestJS 11 needs node 20 or newer, this is ${major}"
         return
     fi
+    [ -z "${FAIL_ON_SKIP:-}" ] || command -v npm >/dev/null || tests/support/deps.sh npm
     command -v npm >/dev/null || { skip contrib "there is no npm"; return; }
     if ! (cd $dir && limited $NPM_LIMIT npm ci --no-audit --no-fund) >"$log" 2>&1; then
         skip contrib "npm cannot get its packages, see $logs/contrib.log"
