@@ -274,7 +274,9 @@ enum metric {
     X(REQUEST_DISCONNECT, "request_duration_seconds", "route=\"disconnect\"",                      \
       "From a whole request to the head of its answer, by route.")                                 \
     X(REQUEST_FORWARD, "request_duration_seconds", "route=\"forward\"",                            \
-      "From a whole request to the head of its answer, by route.")
+      "From a whole request to the head of its answer, by route.")                                 \
+    X(BEAT_LAG, "heartbeat_forward_lag_seconds", "",                                               \
+      "From receiving a heartbeat to the controller's answer to it.")
 
 enum metric_time {
 #define X(symbol, family, labels, help) METRIC_TIME_##symbol,

@@ -252,7 +252,7 @@ bool bulk_take(struct bulk *b, const struct parcel *p) {
     size_t before = batch->text.len;
     if (!bulk_has_room(b))
         return false;
-    clock_iso(at, clock_wall_ms() - (clock_mono_ms() - p->received_ms));
+    clock_iso(at, clock_wall_ms() - (clock_mono_ms() - p->delivery.received_ms));
     if (batch->count > 0)
         str_add_char(&batch->text, ',');
     if (!payload_add_bulk_beat(&batch->text, &p->delivery.id, p->delivery.status, p->body, at)) {

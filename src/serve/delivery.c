@@ -14,11 +14,10 @@ struct parcel delivery_parcel(struct serve *s, const struct agent *agent) {
     struct delivery delivery = {.id = agent->id,
                                 .sequence = agent->beat.held_sequence,
                                 .status = agent->beat.status,
-                                .token = agents_token_hash(s->shared->agents, token)};
-    return (struct parcel){.delivery = delivery,
-                           .body = {agent->body.ptr, agent->body.len},
-                           .token = token,
-                           .received_ms = agent->beat.received_ms};
+                                .token = agents_token_hash(s->shared->agents, token),
+                                .received_ms = agent->beat.received_ms};
+    return (struct parcel){
+        .delivery = delivery, .body = {agent->body.ptr, agent->body.len}, .token = token};
 }
 
 void delivery_begin(struct agent *agent) {
@@ -47,8 +46,14 @@ static void end_held(struct serve *s, const struct delivery *d, enum beat_answer
     agents_unlock(agents, agent);
 }
 
+void delivery_time(int64_t received_ms) {
+    metric_time(METRIC_TIME_BEAT_LAG, (clock_mono_ms() - received_ms) * 1000);
+}
+
 void delivery_end(struct serve *s, const struct delivery *d, enum beat_answer answer,
                   int verdict_status, const char *message) {
+    if (answer != BEAT_FAILED)
+        delivery_time(d->received_ms);
     if (d->claim != 0)
         claims_settle(s, d, answer, verdict_status, message);
     else

@@ -10,13 +10,13 @@ struct delivery {
     uint64_t token; /* its hash: what a 401 binds to */
     uint64_t claim; /* the lease in Redis under which it goes; 0: it is held in memory */
     enum beat_status status;
+    int64_t received_ms; /* monotonic */
 };
 
 /* What travels. */
 struct parcel {
     struct delivery delivery;
     struct span body, token; /* borrowed from whoever holds the beat */
-    int64_t received_ms;     /* monotonic */
 };
 
 /* The agent's held beat, not taken yet; it borrows the agent's bytes. Under the agent's lock. */
@@ -25,6 +25,8 @@ struct parcel delivery_parcel(struct serve *s, const struct agent *agent);
  * `blocked`. */
 void delivery_begin(struct agent *agent);
 
+/* A beat that came at `received_ms` has got the controller's answer: times its way. */
+void delivery_time(int64_t received_ms);
 /* `verdict_status` 0: no verdict, and `message` is not looked at. The agent is not locked. */
 void delivery_end(struct serve *s, const struct delivery *d, enum beat_answer answer,
                   int verdict_status, const char *message);

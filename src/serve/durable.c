@@ -344,7 +344,7 @@ bool durable_read_claimed(struct serve *s, const struct redis_reply *reply, size
     bool status_fine = read_status(redis_text(redis_at(reply, at + 2)), &out->delivery.status);
     bool opened = unseal(s, redis_text(redis_at(reply, at + 3)), out);
     int64_t age_ms = (now_us(s) - (int64_t)out->delivery.sequence) / 1000;
-    out->received_ms = clock_mono_ms() - age_ms;
+    out->delivery.received_ms = clock_mono_ms() - age_ms;
     out->delivery.token = opened ? agents_token_hash(s->shared->agents, out->token) : 0;
     return status_fine && opened;
 }

@@ -25,7 +25,6 @@ struct storing {
     struct serve *serve;
     struct caller caller; /* caller.x NULL: the client has left, or was answered, or never was */
     struct delivery delivery;
-    int64_t received_ms;
     bool reserved;    /* a sender is kept free for it */
     bool had_verdict; /* the agent had one here: Redis says whether it holds */
     bool in_memory;   /* the beat is held there, too */
@@ -58,7 +57,7 @@ static void fall_back(struct storing *st) {
                         .status = st->delivery.status,
                         .body = body_of(st),
                         .token = token_of(st),
-                        .received_ms = st->received_ms};
+                        .received_ms = st->delivery.received_ms};
     struct agent *agent = agents_lock(agents, &st->delivery.id, true);
     bool waits = holding_take(s, agent, &a, &st->caller);
     agents_unlock(agents, agent);
@@ -76,7 +75,7 @@ static void on_budget_over(void *arg) {
     int64_t budget_ms = q->serve->shared->config->heartbeat.ack_budget_ms;
     while (!list_empty(&q->waiting)) {
         struct storing *st = container_of(q->waiting.next, struct storing, link);
-        int64_t left_ms = st->received_ms + budget_ms - clock_mono_ms();
+        int64_t left_ms = st->delivery.received_ms + budget_ms - clock_mono_ms();
         if (left_ms > 0) {
             timer_start(&q->budget, left_ms);
             return;
@@ -131,10 +130,7 @@ static void count(const struct storing *st, const struct durable_stored *r) {
 /* It was given to us. Returns whether its agent waits for the controller's word. */
 static bool send_claimed(struct storing *st, bool first) {
     struct serve *s = st->serve;
-    struct parcel p = {.delivery = st->delivery,
-                       .body = body_of(st),
-                       .token = token_of(st),
-                       .received_ms = st->received_ms};
+    struct parcel p = {.delivery = st->delivery, .body = body_of(st), .token = token_of(st)};
     if (first && st->caller.x) {
         flush_carry(s->flush, &p, await_waiter(await_new(s, &st->caller, false)));
         return true;
@@ -201,8 +197,8 @@ static struct storing *storing_new(struct serve *s, const struct arrival *a,
                            .delivery = {.id = *id,
                                         .sequence = a->sequence,
                                         .status = a->status,
-                                        .token = agents_token_hash(s->shared->agents, a->token)},
-                           .received_ms = a->received_ms,
+                                        .token = agents_token_hash(s->shared->agents, a->token),
+                                        .received_ms = a->received_ms},
                            .token_len = a->token.len,
                            .body_len = a->body.len};
     list_init(&st->link);

@@ -5,6 +5,7 @@
 #include "base/panic.h"
 #include "serve/access.h"
 #include "serve/comeback.h"
+#include "serve/delivery.h"
 #include "serve/fetch.h"
 #include "serve/flush.h"
 #include "serve/request.h"
@@ -30,6 +31,7 @@ struct turn {
     uint64_t sequence; /* a disconnect: of the last beat before it; a beat: its own */
     bool waits;
     struct timer take_again; /* the agent, in Redis: somebody else has it */
+    int64_t taken_ms;        /* monotonic */
     int64_t give_up_ms;      /* monotonic: then it is not waited for any more */
     struct str head, body;
 };
@@ -72,6 +74,7 @@ static void note_disconnected(struct turn *t, struct agent *agent) {
 static void note_passed(struct turn *t, struct agent *agent) {
     metric_add(METRIC_BEATS_RECEIVED, 1);
     metric_add(METRIC_BEATS_DELIVERED, 1);
+    delivery_time(t->taken_ms);
     count_dropped(beat_passed(&agent->beat, t->sequence, t->kind.status_known, t->kind.status,
                               clock_mono_ms()));
 }
@@ -194,6 +197,7 @@ static struct turn *turn_new(struct serve *s, const struct request *r,
     t->serve = s;
     t->kind = *kind;
     t->agent = r->agent;
+    t->taken_ms = clock_mono_ms();
     t->token_hash = agents_token_hash(s->shared->agents, r->token);
     t->go.deliver = on_go;
     timer_init(&t->take_again, s->loop, take, t);
