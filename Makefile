@@ -189,7 +189,8 @@ image-check: deps-build
 	@+$(AGAIN) all
 	@BUILD=$(BUILD) tests/image/check.sh
 
-##   make prometheus-check  alerts against made-up series, /metrics against promtool
+##   make prometheus-check  alerts against made-up series, /metrics against promtool, and scraped by a
+##                        real Prometheus
 .PHONY: prometheus-check
 prometheus-check: deps-build
 	@+$(AGAIN) all

@@ -1,8 +1,9 @@
 #!/bin/bash
 # check.sh: the alerts of deploy/prometheus against made-up series, /metrics of a real gateway against
-# promtool, and every name that alerts and dashboard speak of against that page. Needs promtool
-# (Debian: prometheus), node and curl; else "SKIP prometheus-check: reason", exit code 0, or 1 with
-# FAIL_ON_SKIP=yes. The last line is "N passed, N failed".
+# promtool, every name that alerts and dashboard speak of against that page, and a gateway that a real
+# Prometheus scrapes. Needs prometheus and promtool (Debian: prometheus), node, curl, redis-server;
+# else "SKIP prometheus-check: reason", exit code 0, or 1 with FAIL_ON_SKIP=yes. The last line is
+# "N passed, N failed".
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -38,14 +39,15 @@ need() {
     command -v "$1" >/dev/null || skip "there is no $1, and no package $2 to install"
 }
 
-# A gateway without a controller has all its metrics; its log says on which port.
+# A gateway without a controller has all its metrics, Redis' own if one is configured; its log says
+# on which port.
 fetch_metrics() {
     local port=
     env -i AIWM_GATEWAY_UPSTREAM_URL=http://127.0.0.1:1 AIWM_GATEWAY_TLS_ENABLED=false \
         AIWM_GATEWAY_JWT_SECRET=a-secret-of-the-check-0123456789abcdef \
         AIWM_GATEWAY_LISTEN_ADDRESS=127.0.0.1 AIWM_GATEWAY_LISTEN_PORT=0 \
         AIWM_GATEWAY_HEALTH_ADDRESS=127.0.0.1 AIWM_GATEWAY_HEALTH_PORT=0 \
-        AIWM_GATEWAY_ADMIN_PORT=0 "$BUILD/aiwm-gateway" >"$work/gateway.log" 2>&1 &
+        AIWM_GATEWAY_REDIS_URL=redis://127.0.0.1:1 AIWM_GATEWAY_ADMIN_PORT=0 "$BUILD/aiwm-gateway" >"$work/gateway.log" 2>&1 &
     gateway=$!
     for _ in $(seq 100); do
         port=$(sed -n 's/.*"name":"health".*"port":\([0-9]*\).*/\1/p' "$work/gateway.log")
@@ -89,7 +91,9 @@ every_alert_is_tested() {
 }
 
 need promtool prometheus
+need prometheus prometheus
 need curl curl
+need redis-server redis-server
 need node nodejs
 check "the alerts are sound" promtool check rules deploy/prometheus/rules.yaml
 check "each alert fires when it must, and only then" promtool test rules tests/prometheus/rules-test.yaml
@@ -100,5 +104,6 @@ check "alerts speak of metrics that exist" names_exist deploy/prometheus/rules.y
 check "the dashboard speaks of metrics that exist" names_exist deploy/prometheus/dashboard.json
 check "the dashboard is JSON" node -e 'JSON.parse(fs.readFileSync("deploy/prometheus/dashboard.json"))'
 check "a misspelt name is seen" misspelt_name_is_seen
+check "a real Prometheus scrapes a real gateway" timeout -k 5 120 node tests/prometheus/scrape.mjs
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
