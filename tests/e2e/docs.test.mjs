@@ -1,16 +1,29 @@
-// The documentation is true: the commands of docs/start.md run as they stand there, and every alert
-// and every error code has its entry.
+// The documentation is true: the commands of docs/start.md run as they stand there, every alert and
+// every error code has its entry, and what the pages name (ctl, keys, metrics) exists.
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { build, root } from './support/child.mjs';
+import { startGateway } from './support/gateway.mjs';
 import { freePort } from './support/ports.mjs';
 import { JWT_SECRET, Stub, agentId, agentSecret } from './support/stub.mjs';
 import { fencedBlocks, missingLine, runScript, scriptOf } from './support/walkthrough.mjs';
+import { call } from './support/wire.mjs';
 
 const read = (file) => fs.readFileSync(path.join(root, file), 'utf8');
+
+/** Runs a program to its end: { code, all }. */
+function run(command, args, env = {}) {
+    return new Promise((resolve) => {
+        const child = spawn(command, args, { cwd: root, env: { ...process.env, ...env }, timeout: 10000 });
+        let all = '';
+        for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (all += text));
+        child.on('close', (code) => resolve({ code, all }));
+    });
+}
 
 // ---- docs/start.md ----
 
@@ -84,4 +97,64 @@ test('every error code of src/base/err.h has an entry in docs/troubleshooting.md
     const expected = rows.map(([, , status, code]) => `${status} ${code}`).sort();
     const entries = [...read('docs/troubleshooting.md').matchAll(/^\| (\d{3}) \| `(GATEWAY_\w+)` \| \S/gm)];
     assert.deepEqual(entries.map(([, status, code]) => `${status} ${code}`).sort(), expected);
+});
+
+// ---- what the pages name exists ----
+
+const pages = fs.readdirSync(path.join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`);
+
+/** ["docs/x.md: name"] of all that `pattern`'s first group finds. */
+const named = (pattern) => [...pages, 'README.md'].flatMap((page) =>
+    [...read(page).matchAll(pattern)].map(([, name]) => ({ page, name: name.trim() })));
+
+test('every ctl command that the pages name works', async () => {
+    const stub = await Stub.start();
+    const adminToken = 'an-admin-token-of-the-test';
+    const gateway = await startGateway(stub, { env: { AIWM_GATEWAY_ADMIN_TOKEN: adminToken } });
+    try {
+        const commands = [...new Set(named(/(?:^|`|\/)(?:aiwm-gateway )?ctl ([a-z][^`#|$\n]*)/gm).map(({ name }) => name))];
+        assert.ok(commands.length >= 10, String(commands));
+        // Whoever drains ends it.
+        for (const command of commands.sort((a, b) => a.startsWith('drain') - b.startsWith('drain'))) {
+            const words = command.replaceAll('ID', agentId(0)).split(/\s+/);
+            if (command === 'agent') words.push(agentId(0)); // its id was a variable of the shell
+            if (words[0] === 'agent') await call(gateway.target, 'POST', `/agents/${agentId(0)}/connect`, { body: { secret: agentSecret(0) } });
+            const said = await run(path.join(build, 'aiwm-gateway'),
+                ['ctl', '--address', `127.0.0.1:${gateway.adminPort}`, ...words], { AIWM_GATEWAY_ADMIN_TOKEN: adminToken });
+            assert.equal(said.code, 0, `ctl ${words.join(' ')}\n${said.all}`);
+        }
+        await gateway.child.exited;
+    } finally {
+        await gateway.discard();
+        await stub.stop();
+    }
+});
+
+test('every configuration key that the pages name exists', async () => {
+    const { all } = await run(path.join(build, 'aiwm-gateway'), ['--help-config']);
+    const keys = new Set([...all.matchAll(/^([a-z_]+(?:\.[a-z_]+)*)\b/gm)].map(([, key]) => key));
+    const sections = new Set([...keys].map((key) => key.split('.')[0]));
+    assert.ok(keys.has('heartbeat.max_hold') && sections.size > 8);
+    const missing = named(/`([a-z_]+\.[a-z_.]+)(?=[:`])/g).filter(({ name }) =>
+        sections.has(name.split('.')[0]) && !keys.has(name) && !/^tls\.(crt|key)$/.test(name)); // a Secret's
+    assert.deepEqual(missing, []);
+    const variables = new Set([...all.matchAll(/AIWM_GATEWAY_[A-Z0-9_]+/g)].map(([name]) => name));
+    assert.deepEqual(named(/\b(AIWM_GATEWAY_[A-Z0-9_]+)/g).filter(({ name }) =>
+        !variables.has(name) && name !== 'AIWM_GATEWAY_SERVICE_HOST'), []);
+});
+
+test('every metric that the pages name exists', async () => {
+    const stub = await Stub.start();
+    const gateway = await startGateway(stub, { config: { redis: { url: 'redis://127.0.0.1:1' } } });
+    try {
+        const { body } = await gateway.health('/metrics');
+        const families = new Set([...body.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name));
+        assert.ok(families.size > 40);
+        const exists = (name) => families.has(name) || families.has(name.replace(/_(bucket|sum|count)$/, ''));
+        assert.deepEqual(named(/\b(aiwm_gateway_[a-z0-9_]+[a-z0-9])/g).filter(({ name }) => !exists(name)), []);
+        assert.deepEqual(named(/`((?!aiwm_gateway_)[a-z0-9_]+_total)[`{]/g).filter(({ name }) => !exists(`aiwm_gateway_${name}`)), []);
+    } finally {
+        await gateway.stop();
+        await stub.stop();
+    }
 });
