@@ -97,6 +97,12 @@ test('HTTPS answers: connect, again from cache, heartbeat, disconnect', async ()
     assert.equal(goodbye.status, 201, goodbye.text);
 });
 
+test('an operator can look inside with what the image has', () => {
+    const state = JSON.parse(podman('exec', `${pod}-gateway`, '/aiwm-gateway', 'ctl', 'state'));
+    assert.equal(state.controller.state, 'up');
+    assert.ok(state.agents.cached_connects >= 1);
+});
+
 test('Redis, with its ACL, lets the gateway do what it must', async () => {
     await eventually('Redis', async () => (await metric('redis_up')) > 0, 10000);
     assert.equal(await metric('redis_durable'), 1);
