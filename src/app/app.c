@@ -32,6 +32,7 @@ enum {
     LOOK_MS = 20,
     QUIET_LOOKS = 2, /* a letter on its way between two workers is seen by the second */
     MAX_AGENTS = 1000000,
+    FLOWS = 262144,   /* agents whose organization is remembered, half a MiB */
     REFUSALS = 16384, /* 3 MB */
     REFUSAL_MS = 30000,
     LOG_WAIT_MS = 1000,
@@ -131,7 +132,8 @@ static void log_warnings(struct span lines) {
 /* Gauges of what is not configured: 0 would be an alarm. */
 static void omit_metrics(const struct setup *setup) {
     static const enum metric redis[] = {METRIC_REDIS_UP, METRIC_REDIS_CONNECTIONS,
-                                        METRIC_REDIS_DURABLE, METRIC_CHANNEL_UP};
+                                        METRIC_REDIS_DURABLE, METRIC_CHANNEL_UP,
+                                        METRIC_LIMITS_SHARED};
     for (size_t i = 0; !setup->redis.url && i < sizeof redis / sizeof *redis; i++)
         metric_omit(redis[i]);
     if (!setup->events.url)
@@ -153,6 +155,7 @@ static void make_shared(struct app *app) {
     seal_hmac((struct span){(const char *)key->bytes, sizeof key->bytes}, &label, 1, hash_key);
     atomic_store(&shared->replicas, 1);
     shared->agents = agents_new(cache_memory(config), MAX_AGENTS, hash_key);
+    shared->flows = flows_new(FLOWS);
     shared->tags = must_zalloc(sizeof *shared->tags);
     shared->refusals = refusals_new(REFUSALS, REFUSAL_MS);
     shared->limiting = limiting_new(hash_key);
@@ -363,6 +366,7 @@ static void end(struct app *app) {
     refusals_free(app->shared.refusals);
     limiting_free(app->shared.limiting);
     admission_free(app->shared.admission);
+    flows_free(app->shared.flows);
     free(app->shared.tags);
     free(app->shared.mailbox);
     free(app->workers);

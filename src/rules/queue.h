@@ -2,14 +2,14 @@
  *
  * Flows take turns, one each: an organization with a thousand waiting calls does not make another's
  * only one wait for all of them. Within a flow it is first come, first served. A flow is any
- * number, hashed to one of QUEUE_FLOWS: two that share a line share their turns. */
+ * number, modulo QUEUE_FLOWS (rules/flows): two that share a line share their turns. */
 #pragma once
 
 #include "base/list.h"
 
 #include <stdint.h>
 
-enum { QUEUE_FLOWS = 16 };
+enum { QUEUE_FLOWS = 64 };
 
 struct queue_entry {
     struct list link;

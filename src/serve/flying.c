@@ -388,9 +388,12 @@ static bool is_wanted(void *arg) {
 
 /* Only who has nothing older to answer from waits for a place. */
 static struct admission_terms terms_of(struct passenger *p, bool waits) {
+    struct shared *shared = p->serve->shared;
+    uint64_t agent = agents_hash(shared->agents, &p->pass.id);
     return (struct admission_terms){.class = GATE_CONNECT,
                                     .wait_ms = waits ? admission_wait_ms(p->serve) : 0,
-                                    .who = agents_hash(p->serve->shared->agents, &p->pass.id),
+                                    .who = agent,
+                                    .flow = flows_find(shared->flows, agent),
                                     .is_wanted = is_wanted,
                                     .wanted_arg = p};
 }

@@ -233,17 +233,23 @@ static bool may_still_ask(void *arg) {
     return f->denied == ERR_OK;
 }
 
+/* A connect (its body is none that we read) has no token: then it is as last known. */
+static uint64_t flow_of(struct serve *s, const struct request *r, uint64_t agent) {
+    if (r->verified && r->claims.org[0] != '\0')
+        return flows_of(agents_token_hash(s->shared->agents, span_of(r->claims.org)));
+    return class_of(r) == GATE_CONNECT ? flows_find(s->shared->flows, agent) : FLOW_UNKNOWN;
+}
+
 static struct admission_terms terms_of(struct forwarding *f, const struct request *r) {
     struct serve *s = f->serve;
     struct agents *agents = s->shared->agents;
-    bool names_org = r->verified && r->claims.org[0] != '\0';
-    return (struct admission_terms){
-        .class = class_of(r),
-        .wait_ms = admission_wait_ms(s),
-        .who = r->has_agent ? agents_hash(agents, &r->agent) : 0,
-        .flow = names_org ? agents_token_hash(agents, span_of(r->claims.org)) : 0,
-        .is_wanted = may_still_ask,
-        .wanted_arg = f};
+    uint64_t agent = r->has_agent ? agents_hash(agents, &r->agent) : 0;
+    return (struct admission_terms){.class = class_of(r),
+                                    .wait_ms = admission_wait_ms(s),
+                                    .who = agent,
+                                    .flow = flow_of(s, r, agent),
+                                    .is_wanted = may_still_ask,
+                                    .wanted_arg = f};
 }
 
 static void send_request(struct serve *s, struct request *r) {

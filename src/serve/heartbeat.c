@@ -55,11 +55,21 @@ struct reception {
     struct storing_facts facts; /* likewise */
 };
 
+static void note_organization(struct serve *s, const struct agent *agent, const struct request *r) {
+    struct shared *shared = s->shared;
+    if (r->claims.org[0] == '\0')
+        return;
+    flows_note(shared->flows, agent->hash,
+               flows_of(agents_token_hash(shared->agents, span_of(r->claims.org))));
+}
+
 static struct arrival arrive(struct serve *s, struct agent *agent, const struct request *r,
                              const struct beat *beat) {
     struct beat_policy policy = flush_policy(s->shared->config);
     int64_t now = clock_mono_ms();
     durable_stamp(s, agent);
+    if (!agent->beat.status_known) /* the first that we see: its connect may have been elsewhere */
+        note_organization(s, agent, r);
     return (struct arrival){.sequence = beat_pass(&agent->beat, &policy, now),
                             .status = beat->kind.status,
                             .body = r->body,

@@ -23,14 +23,16 @@ static struct tag_set tags_of(const struct connect_answer *answer) {
 
 /* A grant of this answer, or NULL where it is none to keep. */
 static struct grant *make_grant(const struct serve *s, const struct grant_pass *pass,
-                                const struct fetched *f, struct tag_set *tags) {
+                                const struct fetched *f, struct lesson *l) {
     struct connect_answer answer;
     bool keepable = s->shared->config->connect_cache.enabled && f->error == ERR_OK &&
                     (f->status == 200 || f->status == 201) &&
                     payload_read_connect_answer(f->body, &answer);
     if (!keepable)
         return NULL;
-    *tags = tags_of(&answer);
+    l->tags = tags_of(&answer);
+    if (answer.org[0] != '\0')
+        l->flow = flows_of(agents_token_hash(s->shared->agents, span_of(answer.org)));
     struct grant_facts facts = {.status = f->status,
                                 .fetched_ms = clock_wall_ms(),
                                 .expires_s = answer.expires_s,
@@ -44,7 +46,7 @@ void lesson_take(struct lesson *l, struct serve *s, const struct grant_pass *pas
                  const struct fetched *fetched, uint64_t purges_seen, int64_t peers_seen) {
     *l = (struct lesson){
         .pass = pass, .fetched = fetched, .purges_seen = purges_seen, .peers_seen = peers_seen};
-    l->grant = make_grant(s, pass, fetched, &l->tags);
+    l->grant = make_grant(s, pass, fetched, l);
 }
 
 void lesson_release(struct lesson *l) {
@@ -78,6 +80,8 @@ static void learn_grant(const struct lesson *l, struct shared *shared, struct ag
     agent->learnt = l->purges_seen;
     agent->outdated = false;
     agent->owed = false;
+    if (l->flow != FLOW_UNKNOWN)
+        flows_note(shared->flows, agent->hash, l->flow);
 }
 
 bool lesson_learn(const struct lesson *l, struct serve *s, struct agent *agent) {

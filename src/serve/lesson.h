@@ -8,6 +8,7 @@ struct lesson {
     const struct grant_pass *pass;
     const struct fetched *fetched;
     struct grant *grant;  /* NULL: none to keep */
+    uint64_t flow;        /* of its organization; FLOW_UNKNOWN */
     struct tag_set tags;  /* of the grant */
     uint64_t purges_seen; /* the purge sequence when the controller was asked */
     int64_t peers_seen;   /* the same of all replicas (serve/peers) */

@@ -14,6 +14,7 @@
 #include "io/upstream.h"
 #include "rules/agents.h"
 #include "rules/config.h"
+#include "rules/flows.h"
 #include "rules/grant.h"
 #include "rules/refusals.h"
 #include "rules/tags.h"
@@ -47,6 +48,7 @@ struct shared {
     const struct grant_keys *_Atomic grant_keys;
     const char *_Atomic upstream_authority; /* "host:port", terminated */
     struct agents *agents;
+    struct flows *flows; /* the organizations of agents */
     struct tags *tags;
     struct refusals *refusals;
     struct limiting *limiting;

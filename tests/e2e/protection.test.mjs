@@ -188,6 +188,30 @@ describe('places', SUITE, () => {
             assert.equal(patient.seen('/2'), 0);
         }));
 
+    test('an agent whose organization is known by its heartbeat has its turn before a storm of others', () =>
+        withPatient({ queue: { connect: 1 } }, async (gateway, patient) => {
+            const beaten = beat(gateway, 9);
+            await patient.asked(1);
+            patient.waiting[0].answer({ status: 201, body: '{"success":true}' });
+            assert.equal((await beaten).status, 201);
+            const storm = [];
+            for (const n of numbers(5)) {
+                storm.push(connect(gateway, n));
+                if (n === 1) await patient.asked(1);
+                else await eventually(`${n - 1} to wait`, async () => await waiting(gateway, 'connect') === n - 1);
+            }
+            const known = connect(gateway, 9);
+            await eventually('it to wait', async () => await waiting(gateway, 'connect') === 5);
+            const order = [];
+            for (let i = 0; i < 6; i++) {
+                await patient.asked(1);
+                order.push(patient.waiting[0].request.path);
+                patient.waiting[0].answer();
+            }
+            await Promise.all([...storm, known]);
+            assert.deepEqual(order, [1, 2, 9, 3, 4, 5].map((n) => path(n)));
+        }));
+
     test('a connect with a form has a place of a connect, too', () =>
         withPatient({ queue: { connect: 1 } }, async (gateway, patient) => {
             const first = connect(gateway, 1);

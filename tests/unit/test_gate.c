@@ -1,7 +1,10 @@
 #include "rules/gate.h"
+
+#include "rules/flows.h"
 #include "sim/sim.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 
 enum { SECOND = 1000000 };
 
@@ -243,6 +246,84 @@ static const struct sim_setup storm = {.agents = 2000,
                                        .places = 8,
                                        .until_us = 120LL * SECOND,
                                        .seed = 1};
+
+/* ---- organizations ---- */
+
+enum { CALLS = 8000, STEP_US = 10000, TAKES_US = 400000 };
+
+/* A controller that works eight connects off at a time. */
+struct office {
+    struct gate gate;
+    struct gate_ticket *tickets; /* CALLS of them */
+    int64_t asked_us[CALLS], done_us[CALLS];
+    int count;
+    int64_t now_us;
+};
+
+/* Whose work is done leaves, and the next come in. */
+static void work(struct office *o) {
+    struct gate_ticket *t;
+    enum gate_answer answer;
+    for (int i = 0; i < o->count; i++) {
+        t = &o->tickets[i];
+        if (t->where != GATE_INSIDE || o->now_us - t->in_us < TAKES_US)
+            continue;
+        gate_answered(&o->gate, t, GATE_FINE, o->now_us);
+        gate_out(&o->gate, t, o->now_us);
+        o->done_us[i] = o->now_us;
+    }
+    while ((t = gate_next(&o->gate, GATE_CONNECT, o->now_us, &answer)) != NULL)
+        cr_assert_eq(answer, GATE_IN);
+}
+
+static int come(struct office *o, uint64_t flow) {
+    struct gate_wish wish = {.class = GATE_CONNECT, .wait_us = 8 * SECOND, .flow = flow};
+    struct gate_ticket *t = &o->tickets[o->count];
+    o->asked_us[o->count] = o->now_us;
+    enum gate_answer answer = gate_ask(&o->gate, t, &wish, o->now_us);
+    return answer == GATE_BUSY ? -1 : o->count++;
+}
+
+/* One organization sends a hundred connects a second, another one; a minute. How many of the
+ * other's are refused, and how long they take at most. */
+static int small_beside_large(uint64_t small, uint64_t large, int64_t *longest_us, int *served) {
+    static struct office o;
+    int refused = 0, last = -1;
+    o = (struct office){.tickets = calloc(CALLS, sizeof(struct gate_ticket))};
+    gate_init(&o.gate, &policy);
+    o.gate.policy.waiting_max = 4096;
+    o.gate.policy.adaptive = false;
+    *longest_us = 0;
+    for (; o.now_us < 60 * SECOND; o.now_us += STEP_US) {
+        work(&o);
+        (void)come(&o, large);
+        if (o.now_us % SECOND != 500000)
+            continue;
+        if (last >= 0 && o.done_us[last] - o.asked_us[last] > *longest_us)
+            *longest_us = o.done_us[last] - o.asked_us[last];
+        last = come(&o, small);
+        refused += last < 0;
+    }
+    *served = 0;
+    for (int i = 0; i < o.count; i++)
+        *served += o.done_us[i] > 0;
+    free(o.tickets);
+    gate_release(&o.gate);
+    return refused;
+}
+
+Test(gate, an_organization_that_storms_does_not_keep_another_waiting) {
+    int64_t longest_us;
+    int served;
+    cr_assert_eq(small_beside_large(flows_of(1), flows_of(2), &longest_us, &served), 0);
+    cr_assert_leq(longest_us, 2 * TAKES_US, "%lld us", (long long)longest_us);
+    cr_assert_geq(served, 20 * 59, "and nobody rests: %d", served);
+    cr_assert_eq(small_beside_large(flows_of(1), FLOW_UNKNOWN, &longest_us, &served), 0);
+    cr_assert_gt(small_beside_large(FLOW_UNKNOWN, FLOW_UNKNOWN, &longest_us, &served), 20,
+                 "where nothing is known all are one");
+}
+
+/* ---- storms ---- */
 
 /* What two processors need for all of them, without a moment's rest. */
 static int64_t least_us(const struct sim_setup *s) {
