@@ -27,7 +27,7 @@ LIBRARIES := libevent libevent_pthreads jansson libjwt yaml-0.1 openssl hiredis
 # What `make deps-…` installs, by Debian's names.
 PACKAGES_build := gcc libc6-dev pkg-config libevent-dev libjansson-dev libjwt-dev libyaml-dev \
                   libssl-dev libhiredis-dev
-PACKAGES_run   := $(PACKAGES_build) curl
+PACKAGES_run   := $(PACKAGES_build) curl openssl
 PACKAGES_test  := $(PACKAGES_build) libcriterion-dev curl nodejs openssl redis-server \
                   redis-sentinel redis-tools
 PACKAGES_fuzz  := $(PACKAGES_build) clang libclang-rt-dev

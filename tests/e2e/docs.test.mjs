@@ -48,7 +48,8 @@ async function walk(page, stub, dir) {
         AIWM_GATEWAY_LISTEN_PORT: String(ports.data), AIWM_GATEWAY_HEALTH_PORT: String(ports.health),
         AIWM_GATEWAY_ADMIN_PORT: String(ports.admin),
     };
-    fs.symlinkSync(build, path.join(dir, 'build'));
+    fs.mkdirSync(path.join(dir, 'build'));
+    fs.symlinkSync(path.join(build, 'aiwm-gateway'), path.join(dir, 'build/aiwm-gateway'));
     return { blocks, ...await runScript(script, { cwd: dir, env, ms: 90000 }) };
 }
 
