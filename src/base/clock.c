@@ -98,7 +98,7 @@ static char *put_digits(char *at, int value, int digits) {
 }
 
 /* By hand: every error has one, and printf takes longer than the rest of it. */
-void clock_iso(char out[CLOCK_ISO_SIZE], int64_t wall_ms) {
+static void spell_iso(char out[CLOCK_ISO_SIZE], int64_t wall_ms) {
     struct tm t = utc(wall_ms);
     const struct {
         int value, digits;
@@ -116,4 +116,16 @@ void clock_iso(char out[CLOCK_ISO_SIZE], int64_t wall_ms) {
         *at++ = fields[i].follower;
     }
     *at = '\0';
+}
+
+void clock_iso(char out[CLOCK_ISO_SIZE], int64_t wall_ms) {
+    enum { MILLISECONDS = CLOCK_ISO_SIZE - 5 };
+    static _Thread_local char last[CLOCK_ISO_SIZE]; /* all that a second's refusals share */
+    static _Thread_local int64_t last_s = -1;
+    if (wall_ms < 0 || wall_ms / 1000 != last_s) {
+        spell_iso(last, wall_ms);
+        last_s = wall_ms < 0 ? -1 : wall_ms / 1000;
+    }
+    memcpy(out, last, CLOCK_ISO_SIZE);
+    (void)put_digits(out + MILLISECONDS, (int)(wall_ms < 0 ? 0 : wall_ms % 1000), 3);
 }

@@ -1,5 +1,6 @@
 #include "base/str.h"
 
+#include "base/bytes16.h"
 #include "base/panic.h"
 
 #include <stdarg.h>
@@ -45,21 +46,6 @@ char *str_reserve(struct str *s, size_t more) {
 
 void str_grow(struct str *s, size_t written) {
     s->len += written;
-}
-
-/* The usual case, without a look at the rest. */
-static bool has_room(const struct str *s, size_t more) {
-    return !s->overflow && more <= s->cap - s->len;
-}
-
-void str_add(struct str *s, struct span bytes) {
-    if (bytes.len == 0)
-        return;
-    char *to = has_room(s, bytes.len) ? s->ptr + s->len : str_reserve(s, bytes.len);
-    if (!to)
-        return;
-    memcpy(to, bytes.ptr, bytes.len);
-    s->len += bytes.len;
 }
 
 void str_add_char(struct str *s, char c) {
@@ -143,10 +129,7 @@ static void add_json_ascii(struct str *s, char c) {
 
 /* How much of `s` stands for itself between quotes. */
 static size_t plain_json(struct span s) {
-    size_t n = 0;
-    while (n < s.len && s.ptr[n] >= 0x20 && s.ptr[n] < 0x7f && s.ptr[n] != '"' && s.ptr[n] != '\\')
-        n++;
-    return n;
+    return s.len ? (size_t)(plain_end(s.ptr, s.ptr + s.len) - s.ptr) : 0;
 }
 
 void str_add_json(struct str *s, struct span text) {

@@ -26,7 +26,6 @@ void str_release(struct str *s);
 /* Empties and forgets the overflow; keeps the memory. */
 void str_clear(struct str *s);
 
-void str_add(struct str *s, struct span bytes);
 void str_add_char(struct str *s, char c);
 void str_add_int(struct str *s, int64_t value);
 void str_addf(struct str *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -37,6 +36,18 @@ void str_add_json(struct str *s, struct span text);
 /* Room for at least `more` bytes behind the end, or NULL (overflow). Commit with str_grow. */
 char *str_reserve(struct str *s, size_t more);
 void str_grow(struct str *s, size_t written);
+
+/* Here, so that what is added of a known length is a few moves: answers are made of such. */
+static inline void str_add(struct str *s, struct span bytes) {
+    if (bytes.len == 0)
+        return;
+    bool has_room = !s->overflow && bytes.len <= s->cap - s->len;
+    char *to = has_room ? s->ptr + s->len : str_reserve(s, bytes.len);
+    if (!to)
+        return;
+    memcpy(to, bytes.ptr, bytes.len);
+    s->len += bytes.len;
+}
 
 static inline struct span str_span(const struct str *s) {
     return (struct span){s->ptr, s->len};

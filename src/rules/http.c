@@ -115,9 +115,27 @@ static enum http_known known_candidate(struct span name) {
 #undef KEY
 }
 
+/* Is this name the known one of the same length, in any case? Names are made of CHAR_TOKEN, of
+ * which nothing but a letter's other case differs from a letter or a hyphen in this bit alone. */
+static bool is_spelled(struct span name, const char *known) {
+    const uint64_t case_bits = 0x2020202020202020;
+    uint64_t a, b;
+    size_t at = 0;
+    for (; name.len - at >= sizeof a; at += sizeof a) {
+        memcpy(&a, name.ptr + at, sizeof a);
+        memcpy(&b, known + at, sizeof b);
+        if ((a | case_bits) != b)
+            return false;
+    }
+    for (; at < name.len; at++)
+        if ((name.ptr[at] | 0x20) != known[at])
+            return false;
+    return true;
+}
+
 static enum http_known known_by_name(struct span name) {
     enum http_known candidate = known_candidate(name);
-    if (candidate == HTTP_UNKNOWN || !span_equal_nocase(name, known_names[candidate]))
+    if (candidate == HTTP_UNKNOWN || !is_spelled(name, known_names[candidate].ptr))
         return HTTP_UNKNOWN;
     return candidate;
 }

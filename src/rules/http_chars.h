@@ -1,6 +1,7 @@
 /* What a byte may be in HTTP: one table, and the loops over it. Private to rules/http*.c. */
 #pragma once
 
+#include "base/bytes16.h"
 #include "base/span.h"
 
 #include <stdint.h>
@@ -27,22 +28,20 @@ static inline const char *class_end(const char *at, const char *end, unsigned cl
     return at;
 }
 
-typedef uint8_t sixteen_bytes __attribute__((vector_size(16)));
-typedef int8_t sixteen_truths __attribute__((vector_size(16)));
-
-/* Is one of the sixteen bytes a control? HTAB counts, too: whoever asks then looks closer. */
-static inline bool holds_control(const char *sixteen) {
-    sixteen_bytes bytes;
-    uint64_t found[2];
-    memcpy(&bytes, sixteen, sizeof bytes);
-    sixteen_truths controls = (bytes < 0x20) | (bytes == 0x7f);
-    memcpy(found, &controls, sizeof found);
-    return (found[0] | found[1]) != 0;
+/* Which of the sixteen bytes is the first control; 16: none is. HTAB counts, too. */
+static inline unsigned first_control(const char *sixteen) {
+    sixteen_bytes bytes = sixteen_at(sixteen);
+    return sixteen_first((bytes < 0x20) | (bytes == 0x7f));
 }
 
 /* class_end for CHAR_TEXT, sixteen bytes a step: most of every head is field values. */
 static inline const char *text_end(const char *at, const char *end) {
-    while (end - at >= 16 && !holds_control(at))
-        at += 16;
+    while (end - at >= 16) {
+        unsigned text = first_control(at);
+        at += text;
+        if (text < 16 && !char_is(*at, CHAR_TEXT))
+            return at;
+        at += text < 16;
+    }
     return class_end(at, end, CHAR_TEXT);
 }

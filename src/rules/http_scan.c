@@ -67,6 +67,18 @@ static enum http_step scan_refused(struct http_scan *scan, enum err *error, enum
     return HTTP_BAD;
 }
 
+/* Both bytes of a line's end at once, where they are there and within the limit: the usual case. */
+static bool take_line_end(struct http_scan *scan, struct span bytes) {
+    bool in_line = scan->state == SCAN_FIRST_LINE || scan->state == SCAN_LINE;
+    size_t at = scan->seen;
+    if (!in_line || bytes.len - at < 2 || at + 2 > scan->start + HTTP_HEAD_MAX ||
+        bytes.ptr[at] != '\r' || bytes.ptr[at + 1] != '\n')
+        return false;
+    scan->state = SCAN_LINE_START;
+    scan->seen += 2;
+    return true;
+}
+
 /* Every limit is bound to a byte's position, never to how many came at once: the verdict does not
  * depend on how the network cut the stream. */
 enum http_step http_scan(struct http_scan *scan, struct span bytes, size_t *head_len,
@@ -79,7 +91,7 @@ enum http_step http_scan(struct http_scan *scan, struct span bytes, size_t *head
         if (stop > at) {
             scan->state = (uint8_t)scan_text((enum scan_state)scan->state);
             scan->seen = (uint32_t)(stop - bytes.ptr);
-        } else {
+        } else if (!take_line_end(scan, bytes)) {
             scan->state = (uint8_t)scan_control(scan, *at);
             scan->seen++;
         }

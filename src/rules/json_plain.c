@@ -1,5 +1,6 @@
 /* JSON so plain that every parser reads it alike: what agents send, minute after minute. One walk,
  * nothing allocated; whatever is unusual ends it, and the strict readers have a look. */
+#include "base/bytes16.h"
 #include "rules/json_scan.h"
 
 enum { PLAIN_DEPTH = 4, PLAIN_MEMBERS = 16, PLAIN_NUMBER = 15 /* characters: exact as a double */ };
@@ -30,20 +31,11 @@ static bool is_digit(int b) {
     return b >= '0' && b <= '9';
 }
 
-/* Printable ASCII but for quotes and backslashes: a bit for each of the 128 bytes below 0x80. */
-static bool is_plain(unsigned char b) {
-    static const uint64_t plain[4] = {0xfffffffb00000000, 0x7fffffffefffffff, 0, 0};
-    return plain[b >> 6] >> (b & 63) & 1;
-}
-
 /* Printable ASCII between quotes, no escapes. */
 static bool take_string(struct cursor *c) {
     if (!take(c, '"'))
         return false;
-    const char *at = c->at;
-    while (at < c->end && is_plain((unsigned char)*at))
-        at++;
-    c->at = at;
+    c->at = plain_end(c->at, c->end);
     return take(c, '"');
 }
 

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 
 enum {
-    SIGNATURE_LENGTH = 43, /* base64url characters of 32 bytes */
-    WAYS = 8,              /* a set's tags and pointers fill two cache lines */
+    HASHED = 16, /* of a token's last characters */
+    WAYS = 8,    /* a set's tags and pointers fill two cache lines */
 };
 
 struct entry {
@@ -76,7 +76,7 @@ static bool equal_in_constant_time(const char *a, const char *b, size_t len) {
 }
 
 static uint64_t hash_of(const struct token_cache *c, struct span token) {
-    size_t before = token.len > SIGNATURE_LENGTH ? token.len - SIGNATURE_LENGTH : 0;
+    size_t before = token.len > HASHED ? token.len - HASHED : 0;
     return siphash(c->hash_key, span_from(token, before));
 }
 

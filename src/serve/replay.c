@@ -16,7 +16,9 @@ struct grant_policy replay_policy(const struct serve *s) {
 }
 
 void replay_add_cache_fields(struct str *fields, const char *cache_status) {
-    str_addf(fields, "Cache-Control: no-store\r\nCache-Status: aiwm-gateway; %s\r\n", cache_status);
+    STR_ADD(fields, "Cache-Control: no-store\r\nCache-Status: aiwm-gateway; ");
+    str_add(fields, span_of(cache_status));
+    STR_ADD(fields, "\r\n");
 }
 
 /* Seconds for which it is fresh; negative: since when it is not (RFC 9211 section 2.5). */
@@ -33,12 +35,17 @@ static void add_age_fields(struct str *fields, const struct serve *s, const stru
     char memory[96];
     struct str status;
     str_init_fixed(&status, memory, sizeof memory);
-    str_addf(&status, "hit; ttl=%lld", (long long)time_to_live_s(g, &policy, now_ms));
-    if (detail)
-        str_addf(&status, "; detail=%s", detail);
+    STR_ADD(&status, "hit; ttl=");
+    str_add_int(&status, time_to_live_s(g, &policy, now_ms));
+    if (detail) {
+        STR_ADD(&status, "; detail=");
+        str_add(&status, span_of(detail));
+    }
     str_add_char(&status, '\0');
     int64_t age_s = now_ms > g->fetched_ms ? (now_ms - g->fetched_ms) / 1000 : 0;
-    str_addf(fields, "Age: %lld\r\n", (long long)age_s);
+    STR_ADD(fields, "Age: ");
+    str_add_int(fields, age_s);
+    STR_ADD(fields, "\r\n");
     replay_add_cache_fields(fields, memory);
 }
 

@@ -6,10 +6,10 @@
 #include "serve/heartbeat.h"
 
 static const struct route routes[] = {
+    {"POST", "/agents/:id/heartbeat", WHO_AGENT, EFFECT_NONE, true, "/heartbeat", ROUTE_HEARTBEAT,
+     heartbeat_journey}, /* nearly all there is */
     {"POST", "/agents/:id/connect", WHO_ANYONE, EFFECT_LET_IN, true, "/connect", ROUTE_CONNECT,
      connect_journey},
-    {"POST", "/agents/:id/heartbeat", WHO_AGENT, EFFECT_NONE, true, "/heartbeat", ROUTE_HEARTBEAT,
-     heartbeat_journey},
     {"POST", "/agents/:id/disconnect", WHO_AGENT_OR_USER, EFFECT_NONE, true, "/disconnect",
      ROUTE_DISCONNECT, disconnect_journey},
     {"POST", "/agents/:id/credentials/regenerate", WHO_NOT_AGENTS, EFFECT_REGENERATED, true,

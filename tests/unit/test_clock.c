@@ -41,6 +41,25 @@ Test(clock, spells_dates_for_json_with_milliseconds) {
     }
 }
 
+Test(clock, each_millisecond_is_spelled_as_itself_within_a_second_and_across) {
+    static const struct {
+        int64_t wall_ms;
+        const char *text;
+    } rows[] = {
+        {1795407800000, "2026-11-23T04:23:20.000Z"},
+        {1795407800007, "2026-11-23T04:23:20.007Z"},
+        {1795407800999, "2026-11-23T04:23:20.999Z"},
+        {1795407801000, "2026-11-23T04:23:21.000Z"},
+        {-1, "1970-01-01T00:00:00.000Z"},
+        {1795407801012, "2026-11-23T04:23:21.012Z"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char out[CLOCK_ISO_SIZE];
+        clock_iso(out, rows[i].wall_ms);
+        cr_expect_str_eq(out, rows[i].text);
+    }
+}
+
 Test(clock, times_out_of_range_become_the_nearest_that_can_be_spelled) {
     char http[CLOCK_HTTP_SIZE], iso[CLOCK_ISO_SIZE];
     clock_http(http, -1);
