@@ -265,6 +265,11 @@ static void read_environment(struct config_reading *r) {
 
 /* ---- what stands in the *_file keys ---- */
 
+/* Where a path belongs somebody may have written what the file should hold. */
+static bool looks_like_path(const char *path) {
+    return path[0] == '/' || path[0] == '.';
+}
+
 static void read_content(struct config_reading *r, const struct config_row *row) {
     const char *path = config_value_text(r->config, row);
     if (config_origin(r, row)->is_faulty || *path == '\0')
@@ -277,7 +282,8 @@ static void read_content(struct config_reading *r, const struct config_row *row)
         return;
     }
     char what[WHY_MAX];
-    (void)snprintf(what, sizeof what, "cannot read %.256s: %s; check path and permissions", path,
+    (void)snprintf(what, sizeof what, "cannot read %.256s: %s; check path and permissions",
+                   looks_like_path(path) ? path : "what it names (not shown: is it the secret?)",
                    why);
     config_complain(r, row, what);
 }

@@ -18,18 +18,14 @@ static void end(SHA256_CTX *c, uint8_t out[HMAC_SIZE]) {
     invariant(SHA256_Final(out, c) == 1);
 }
 
-/* The state behind a block of the key, each byte of it mixed with `pad`. */
-static void set_half(uint32_t state[8], const uint8_t key[SHA256_CBLOCK], uint8_t pad) {
+/* What SHA-256 has come to behind a block of the key, each byte of it mixed with `pad`. */
+static void set_half(SHA256_CTX *half, const uint8_t key[SHA256_CBLOCK], uint8_t pad) {
     uint8_t block[SHA256_CBLOCK];
-    SHA256_CTX c;
     for (size_t i = 0; i < sizeof block; i++)
         block[i] = key[i] ^ pad;
-    invariant(SHA256_Init(&c) == 1);
-    add(&c, block, sizeof block);
-    for (size_t i = 0; i < 8; i++)
-        state[i] = (uint32_t)c.h[i];
+    invariant(SHA256_Init(half) == 1);
+    add(half, block, sizeof block);
     OPENSSL_cleanse(block, sizeof block);
-    OPENSSL_cleanse(&c, sizeof c);
 }
 
 void hmac_key_set(struct hmac_key *k, struct span key) {
@@ -42,8 +38,8 @@ void hmac_key_set(struct hmac_key *k, struct span key) {
     } else if (key.len > 0) {
         memcpy(block, key.ptr, key.len);
     }
-    set_half(k->inner, block, 0x36);
-    set_half(k->outer, block, 0x5c);
+    set_half(&k->inner, block, 0x36);
+    set_half(&k->outer, block, 0x5c);
     OPENSSL_cleanse(block, sizeof block);
 }
 
@@ -51,23 +47,14 @@ void hmac_key_cleanse(struct hmac_key *k) {
     OPENSSL_cleanse(k, sizeof *k);
 }
 
-/* As set_half left it: one block has gone in. */
-static void begin(SHA256_CTX *c, const uint32_t state[8]) {
-    invariant(SHA256_Init(c) == 1);
-    for (size_t i = 0; i < 8; i++)
-        c->h[i] = state[i];
-    c->Nl = SHA256_CBLOCK * 8; /* bits */
-}
-
 void hmac_make(const struct hmac_key *k, const struct span *parts, size_t count,
                uint8_t out[HMAC_SIZE]) {
-    SHA256_CTX c;
-    begin(&c, k->inner);
+    SHA256_CTX c = k->inner;
     for (size_t i = 0; i < count; i++)
         if (parts[i].len > 0)
             add(&c, parts[i].ptr, parts[i].len);
     end(&c, out);
-    begin(&c, k->outer);
+    c = k->outer;
     add(&c, out, HMAC_SIZE);
     end(&c, out); /* which cleanses what c holds of the text */
 }

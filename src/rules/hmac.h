@@ -1,17 +1,18 @@
 /* HMAC-SHA256 (RFC 2104), set up once for a key and made often: a token, a presented secret. Pure.
  *
- * A key is kept as the two states that SHA-256 is in behind its padded bytes; they are as good as
+ * A key is kept as what SHA-256 has come to behind its padded bytes, twice; they are as good as
  * the key to whoever reads them. */
 #pragma once
 
 #include "base/span.h"
 
+#include <openssl/sha.h>
 #include <stdint.h>
 
 enum { HMAC_SIZE = 32 };
 
 struct hmac_key {
-    uint32_t inner[8], outer[8];
+    SHA256_CTX inner, outer;
 };
 
 /* A key of any length; an empty one is allowed here, and protects nothing. */

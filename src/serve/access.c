@@ -90,6 +90,11 @@ static bool is_on(const struct serve *s) {
     return s->shared->config->log.access != ACCESS_OFF;
 }
 
+/* A name that nobody knows may be anything. */
+static struct span method_of(const struct http_request *http) {
+    return http->method == HTTP_OTHER ? SPAN("OTHER") : http->method_text;
+}
+
 static struct record *start(struct access *a, struct exchange *x, int kind) {
     struct record *record = &a->current;
     memset(record, 0, offsetof(struct record, upstream));
@@ -104,7 +109,7 @@ void access_begin(struct serve *s, const struct request *r) {
         return;
     }
     struct record *record = start(s->access, r->x, (int)r->route->counted);
-    record->method = r->http->method_text;
+    record->method = method_of(r->http);
     record->path = r->path;
     record->query = r->http->query;
     record->correlation = r->correlation_id;
@@ -210,7 +215,7 @@ void access_refused(struct serve *s, struct exchange *x, enum err error,
     if (http) {
         record->client =
             client_address(exchange_peer(x), &s->shared->limits.trusted_proxies, &http->fields);
-        record->method = http->method_text;
+        record->method = method_of(http);
         record->path = http->path;
         record->query = http->query;
         record->authorization = http->fields.known[HTTP_AUTHORIZATION];

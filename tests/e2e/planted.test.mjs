@@ -6,6 +6,7 @@ import { eventually, sleep } from './support/child.mjs';
 import { admin, connect, path } from './support/connecting.mjs';
 import { Gateway } from './support/gateway.mjs';
 import { agentToken } from './support/jwt.mjs';
+import { Planted } from './support/planted.mjs';
 import { Redis } from './support/redis.mjs';
 import { JWT_SECRET, Stub, agentId, agentSecret } from './support/stub.mjs';
 import { fileWith } from './support/troubles.mjs';
@@ -17,30 +18,6 @@ const SETTING = 'planted-setting-77aa';
 const METRIC = 'planted-metric-31cd';
 const REASON = 'planted-reason-55ee';
 const WRONG = 'planted-wrong-secret-1b1b';
-
-/** Every planted thing and the ways in which it might be written. */
-class Planted {
-    words = new Map(); // what it looks like -> what it is
-
-    add(what, text) {
-        const bytes = Buffer.from(text);
-        for (const spelled of [text, bytes.toString('hex'), bytes.toString('base64').replace(/=+$/, ''),
-            bytes.toString('base64url'), encodeURIComponent(text)])
-            this.words.set(spelled, what);
-    }
-
-    /** A token is as bad without its first part, which is no secret. */
-    addToken(what, token) {
-        const [, claims, signature] = token.split('.');
-        this.add(what, claims);
-        this.add(what, signature);
-    }
-
-    assertNotIn(where, text) {
-        const found = new Set([...this.words].filter(([word]) => text.includes(word)).map(([, what]) => what));
-        assert.deepEqual([...found], [], `in ${where}`);
-    }
-}
 
 const beat = (gateway, n, token, more) => call(gateway.target, 'POST', path(n, 'heartbeat'), {
     token, body: { status: 'online', metrics: { note: METRIC, ...more } },
