@@ -150,6 +150,12 @@ bench-growth: deps-bench
 	@+$(AGAIN) all
 	@BUILD=$(abspath $(BUILD)) node bench/peers/growth.mjs
 
+##   make bench-durable   what it costs that a heartbeat is in Redis before it is acknowledged
+.PHONY: bench-durable
+bench-durable: deps-bench
+	@+$(AGAIN) all $(BUILD)/bench-client
+	@BUILD=$(abspath $(BUILD)) node bench/peers/durable.mjs
+
 ##   make bench-check     instructions per request on six hot paths, against those stored;
 ##                        WRITE=1 stores them
 .PHONY: bench-check

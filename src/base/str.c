@@ -52,17 +52,28 @@ void str_add_char(struct str *s, char c) {
     str_add(s, (struct span){&c, 1});
 }
 
-void str_add_int(struct str *s, int64_t value) {
-    char digits[24];
-    char *at = digits + sizeof digits;
+/* Two digits a division. */
+struct span str_decimal(int64_t value, char memory[STR_DECIMAL]) {
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+                                "25262728293031323334353637383940414243444546474849"
+                                "50515253545556575859606162636465666768697071727374"
+                                "75767778798081828384858687888990919293949596979899";
+    char *end = memory + STR_DECIMAL, *at = end;
     uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-    do {
-        *--at = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest);
+    for (; rest >= 10; rest /= 100) {
+        at -= 2;
+        memcpy(at, pairs + 2 * (rest % 100), 2);
+    }
+    if (rest > 0 || at == end)
+        *--at = (char)('0' + rest);
     if (value < 0)
         *--at = '-';
-    str_add(s, (struct span){at, (size_t)(digits + sizeof digits - at)});
+    return (struct span){at, (size_t)(end - at)};
+}
+
+void str_add_int(struct str *s, int64_t value) {
+    char digits[STR_DECIMAL];
+    str_add(s, str_decimal(value, digits));
 }
 
 void str_addf(struct str *s, const char *format, ...) {

@@ -28,6 +28,10 @@ void str_clear(struct str *s);
 
 void str_add_char(struct str *s, char c);
 void str_add_int(struct str *s, int64_t value);
+/* A number's digits, without a string to put them into: they stand at the end of `memory`. Where
+ * there are a dozen in a request, a printf for each would be much of it. */
+enum { STR_DECIMAL = 24 };
+struct span str_decimal(int64_t value, char memory[STR_DECIMAL]);
 void str_addf(struct str *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* `text` as a JSON string with its quotes. Bytes that are not valid UTF-8 become U+FFFD, so that
  * what we log and answer is always valid JSON. */

@@ -342,7 +342,7 @@ static void send_whole(struct redis *r, struct redis_pending *p);
 static void on_error(struct redis *r, struct redis_pending *p, struct span error) {
     enum redis_trouble t = redis_error_name(error);
     bool greeting = r->phase != HERE;
-    if (t == REDIS_NOSCRIPT && p->text && !greeting) {
+    if (t == REDIS_NOSCRIPT && p->text_len > 0 && !greeting) {
         redis_note_trouble(r->options, t);
         send_whole(r, p);
         return;
@@ -403,20 +403,19 @@ bool redis_run(struct redis *r, size_t script, size_t key_count, const struct sp
     if (!has_room(r, total(words, count)))
         return false;
     struct span all[REDIS_ARGS_MAX + 3];
-    char keys[12];
-    (void)snprintf(keys, sizeof keys, "%zu", key_count);
+    char keys[STR_DECIMAL];
     all[0] = SPAN("EVALSHA");
     all[1] = (struct span){r->sha[script], SHA_HEX};
-    all[2] = span_of(keys);
+    all[2] = str_decimal((int64_t)key_count, keys);
     memcpy(all + 3, words, count * sizeof *words);
-    struct span text = redis_link_format(all, count + 3);
-    struct redis_pending *p = redis_pending_new(done, arg);
-    p->script = (int)script;
-    p->text = (char *)(uintptr_t)text.ptr;
-    p->text_len = text.len;
     r->asked = true;
-    redis_link_send(&r->link, text, p);
+    redis_link_script(&r->link, (int)script, all, count + 3, done, arg);
     return true;
+}
+
+static void give_up(struct redis_pending *p) {
+    p->done(p->arg, NULL);
+    redis_pending_free(p);
 }
 
 /* "*N\r\n$7\r\nEVALSHA\r\n$40\r\n<sha>\r\n<keys and words>" becomes EVAL with the script's text. */
@@ -433,9 +432,11 @@ static void send_whole(struct redis *r, struct redis_pending *p) {
     str_addf(&whole, "$4\r\nEVAL\r\n$%zu\r\n", script.len);
     str_add(&whole, script);
     str_add(&whole, rest);
-    free(p->text);
-    p->text = NULL; /* once: a second refusal is told */
-    redis_link_send(&r->link, str_span(&whole), p);
+    p->text_len = 0; /* once: a second refusal is told */
+    if (has_room(r, whole.len))
+        redis_link_send(&r->link, str_span(&whole), p);
+    else
+        give_up(p);
     str_release(&whole);
 }
 

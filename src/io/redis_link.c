@@ -4,6 +4,7 @@
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/secret.h"
+#include "rules/resp.h"
 
 #include <event2/event.h>
 #include <hiredis/hiredis.h>
@@ -15,17 +16,14 @@ enum {
     OUT_KEEP = 262144,
 };
 
-struct redis_pending *redis_pending_new(redis_done *done, void *arg) {
-    struct redis_pending *p = must_zalloc(sizeof *p);
+static struct redis_pending *pending_new(size_t text_max, redis_done *done, void *arg) {
+    struct redis_pending *p = must_alloc(sizeof *p + text_max);
+    *p = (struct redis_pending){.script = -1, .done = done, .arg = arg};
     list_init(&p->link);
-    p->script = -1;
-    p->done = done;
-    p->arg = arg;
     return p;
 }
 
 void redis_pending_free(struct redis_pending *p) {
-    free(p->text);
     free(p);
 }
 
@@ -40,42 +38,45 @@ static void on_flush(evutil_socket_t fd, short what, void *arg) {
         return;
     metric_add(METRIC_REDIS_SENDS, 1);
     stream_write(&l->stream, &(struct span){l->out.ptr, l->out.len}, 1);
+    secret_cleanse(l->out.ptr, l->out.len); /* AUTH is among it */
     if (l->out.cap > OUT_KEEP)
         str_release(&l->out);
     str_clear(&l->out);
 }
 
-void redis_link_send(struct redis_link *l, struct span command, struct redis_pending *p) {
+/* Before its bytes are added. */
+static void expect_reply(struct redis_link *l, struct redis_pending *p) {
     p->since_ms = clock_mono_ms();
     list_push_back(&l->pending, &p->link);
     l->count++;
     if (l->out.len == 0)
         event_active(&l->flush, 0, 1);
-    str_add(&l->out, command);
     if (!timer_pending(&l->deadline))
         timer_start(&l->deadline, l->timeout_ms);
     metric_add(METRIC_REDIS_COMMANDS, 1);
 }
 
-struct span redis_link_format(const struct span *words, size_t count) {
-    const char *argv[REDIS_ARGS_MAX + 3];
-    size_t lens[REDIS_ARGS_MAX + 3];
-    char *text = NULL;
-    for (size_t i = 0; i < count; i++) {
-        argv[i] = words[i].ptr ? words[i].ptr : "";
-        lens[i] = words[i].len;
-    }
-    int len = redisFormatCommandArgv(&text, (int)count, argv, lens);
-    invariant(len > 0);
-    return (struct span){text, (size_t)len};
-}
-
 void redis_link_command(struct redis_link *l, const struct span *words, size_t count,
                         redis_done *done, void *arg) {
-    struct span text = redis_link_format(words, count);
-    redis_link_send(l, text, redis_pending_new(done, arg));
-    secret_cleanse((char *)(uintptr_t)text.ptr, text.len);
-    redisFreeCommand((char *)(uintptr_t)text.ptr);
+    expect_reply(l, pending_new(0, done, arg));
+    resp_add_command(&l->out, words, count);
+}
+
+void redis_link_script(struct redis_link *l, int script, const struct span *words, size_t count,
+                       redis_done *done, void *arg) {
+    struct str text;
+    size_t max = resp_command_max(words, count);
+    struct redis_pending *p = pending_new(max, done, arg);
+    str_init_fixed(&text, p->text, max);
+    resp_add_command(&text, words, count);
+    p->script = script;
+    p->text_len = text.len;
+    redis_link_send(l, str_span(&text), p);
+}
+
+void redis_link_send(struct redis_link *l, struct span command, struct redis_pending *p) {
+    expect_reply(l, p);
+    str_add(&l->out, command);
 }
 
 size_t redis_link_unsent(const struct redis_link *l) {

@@ -14,11 +14,11 @@ struct redisReply;
 struct redis_pending {
     struct list link;
     int64_t since_ms; /* monotonic */
-    char *text;       /* of a script that may have to be sent whole; else NULL */
-    size_t text_len;
-    int script; /* -1: none */
     redis_done *done;
     void *arg;
+    int script;      /* -1: none */
+    size_t text_len; /* 0: it is not to be sent a second time */
+    char text[];     /* as it was sent, of a script that may have to be sent whole */
 };
 
 struct redis_link_events {
@@ -55,18 +55,18 @@ bool redis_link_open(struct redis_link *l, const struct sockaddr *address, unsig
 /* Nobody is told; what is pending stays for redis_link_take. Idempotent. */
 void redis_link_close(struct redis_link *l);
 
-/* Adds a formatted command to what this turn sends; takes `p`. */
-void redis_link_send(struct redis_link *l, struct span command, struct redis_pending *p);
-/* The same for a command in words; what was formatted is cleansed. */
+/* Adds a command to what this turn sends. */
 void redis_link_command(struct redis_link *l, const struct span *words, size_t count,
                         redis_done *done, void *arg);
-/* A command as it is sent; freed with redisFreeCommand. */
-struct span redis_link_format(const struct span *words, size_t count);
+/* The same for a script; what is sent stays in the pending command's `text`. */
+void redis_link_script(struct redis_link *l, int script, const struct span *words, size_t count,
+                       redis_done *done, void *arg);
+/* Adds bytes that are a command; takes `p`. */
+void redis_link_send(struct redis_link *l, struct span command, struct redis_pending *p);
 /* Bytes that were not taken by the kernel yet. */
 size_t redis_link_unsent(const struct redis_link *l);
 /* The oldest pending, which is pending no more; NULL: none. */
 struct redis_pending *redis_link_take(struct redis_link *l);
 int64_t redis_link_lag_ms(const struct redis_link *l);
 
-struct redis_pending *redis_pending_new(redis_done *done, void *arg);
 void redis_pending_free(struct redis_pending *p);

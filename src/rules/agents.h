@@ -84,7 +84,8 @@ void agents_unlock(struct agents *table, struct agent *agent);
 size_t agents_owner(const struct agents *table, const struct agent_id *id, size_t workers);
 /* The agent's hash: its phase. */
 uint64_t agents_hash(const struct agents *table, const struct agent_id *id);
-/* A keyed hash of a token, never 0. */
+/* A keyed hash of a token that was verified, never 0: of its signature, which stands for all of it.
+ */
 uint64_t agents_token_hash(const struct agents *table, struct span token);
 
 /* Replaces the agent's grant (takes the reference; NULL forgets). Under its lock. */

@@ -26,6 +26,10 @@ void seal_hmac(struct span key, const struct span *parts, size_t count, uint8_t 
 void seal_close(const uint8_t key[SEAL_KEY], const struct span *facts, size_t fact_count,
                 struct span text, uint8_t *out);
 
+/* The same under a key that is used time and again; each thread remembers the last one. */
+void seal_close_again(const uint8_t key[SEAL_KEY], const struct span *facts, size_t fact_count,
+                      struct span text, uint8_t *out);
+
 /* Writes sealed.len - SEAL_EXTRA bytes. False: another key, other facts, or tampered with; `out` is
  * cleansed then. */
 bool seal_open(const uint8_t key[SEAL_KEY], const struct span *facts, size_t fact_count,

@@ -54,13 +54,13 @@ struct durable {
 
 /* ---- a command under construction ---- */
 
-enum { DIGITS = 24, RECORD_KEY = KEY_MAX + AGENT_ID_HEX };
+enum { RECORD_KEY = KEY_MAX + AGENT_ID_HEX };
 
 struct words {
     struct durable *durable;
     struct span word[REDIS_ARGS_MAX];
     size_t count, keys;
-    char digits[REDIS_ARGS_MAX][DIGITS];
+    char digits[REDIS_ARGS_MAX][STR_DECIMAL];
     char record[RECORD_KEY];
     char claimant[40];
 };
@@ -76,17 +76,8 @@ static void add(struct words *w, struct span word) {
     w->word[w->count++] = word;
 }
 
-/* By hand: a beat has a dozen numbers, and printf costs more than sealing it. */
 static void add_int(struct words *w, int64_t value) {
-    char *end = w->digits[w->count] + DIGITS, *at = end;
-    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-    do {
-        *--at = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest > 0);
-    if (value < 0)
-        *--at = '-';
-    add(w, (struct span){at, (size_t)(end - at)});
+    add(w, str_decimal(value, w->digits[w->count]));
 }
 
 static void add_record(struct words *w, const struct agent_id *id) {
@@ -105,10 +96,12 @@ static void add_id(struct words *w) {
     add(w, (struct span){w->record + w->durable->record.len, AGENT_ID_HEX});
 }
 
+/* Sixteen hexadecimal digits; 0: none. */
 static void add_token(struct words *w, uint64_t token) {
     char *digits = w->digits[w->count];
-    int len = token ? snprintf(digits, DIGITS, "%016llx", (unsigned long long)token) : 0;
-    add(w, (struct span){digits, (size_t)len});
+    for (int i = 0; i < 16; i++)
+        digits[i] = "0123456789abcdef"[token >> (60 - 4 * i) & 15];
+    add(w, (struct span){digits, token ? 16 : 0});
 }
 
 /* No other process and no other lease of ours spells it so. */
@@ -171,9 +164,8 @@ static bool run(struct serve *s, enum script script, const struct words *w, redi
 /* ---- sealing ---- */
 
 static void derive(const struct grant_key *key, int64_t day, uint8_t out[SEAL_KEY]) {
-    char text[DIGITS];
-    int len = snprintf(text, sizeof text, "%lld", (long long)day);
-    struct span parts[] = {SPAN("aiwm-gateway heartbeats of day 1:"), {text, (size_t)len}};
+    char text[STR_DECIMAL];
+    struct span parts[] = {SPAN("aiwm-gateway heartbeats of day 1:"), str_decimal(day, text)};
     seal_hmac((struct span){(const char *)key->bytes, sizeof key->bytes}, parts, 2, out);
 }
 
@@ -194,14 +186,13 @@ static const struct day_key *key_of(struct serve *s, uint64_t stamp) {
 }
 
 struct vouched {
-    char stamp[DIGITS];
+    char stamp[STR_DECIMAL];
     struct span parts[2];
 };
 
 static void vouch(const struct delivery *d, struct vouched *v) {
-    int len = snprintf(v->stamp, sizeof v->stamp, "%llu", (unsigned long long)d->sequence);
     v->parts[0] = (struct span){(const char *)d->id.bytes, sizeof d->id.bytes};
-    v->parts[1] = (struct span){v->stamp, (size_t)len};
+    v->parts[1] = str_decimal((int64_t)d->sequence, v->stamp);
 }
 
 /* The token's length, the token, the body. */
@@ -214,8 +205,8 @@ static struct span seal(struct serve *s, const struct durable_beat *b) {
     memcpy(d->text + 2 + b->token.len, b->body.ptr, b->body.len);
     size_t len = 2 + b->token.len + b->body.len;
     vouch(b->delivery, &v);
-    seal_close(key_of(s, b->delivery->sequence)->present, v.parts, 2, (struct span){d->text, len},
-               (uint8_t *)d->sealed);
+    seal_close_again(key_of(s, b->delivery->sequence)->present, v.parts, 2,
+                     (struct span){d->text, len}, (uint8_t *)d->sealed);
     return (struct span){d->sealed, len + SEAL_EXTRA};
 }
 

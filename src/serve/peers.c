@@ -297,7 +297,7 @@ struct wording {
     char key[6][KEY_MAX];
     char text[NOTICE_TEXT_MAX], plain[NOTICE_TEXT_MAX];
     char id[AGENT_ID_HEX];
-    char cutoff[24], regenerated[24], seen[24];
+    char cutoff[STR_DECIMAL], regenerated[STR_DECIMAL], seen[STR_DECIMAL];
 };
 
 static struct span spell(const struct notice *n, char memory[NOTICE_TEXT_MAX]) {
@@ -305,11 +305,6 @@ static struct span spell(const struct notice *n, char memory[NOTICE_TEXT_MAX]) {
     str_init_fixed(&text, memory, NOTICE_TEXT_MAX);
     notice_spell(n, &text);
     return str_span(&text);
-}
-
-static struct span decimal(int64_t value, char memory[24]) {
-    int len = snprintf(memory, 24, "%lld", (long long)value);
-    return (struct span){memory, (size_t)len};
 }
 
 static bool tell_agent(struct peers *p, const struct notice *n, struct wording *w) {
@@ -332,9 +327,9 @@ static bool tell_agent(struct peers *p, const struct notice *n, struct wording *
         n->forget ? SPAN("1") : SPAN("0"),
         n->only_if_shared ? SPAN("1") : SPAN("0"),
         span_of(notice_access_name(n->access)),
-        decimal(n->cutoff_s, w->cutoff),
-        decimal(n->regenerated_s, w->regenerated),
-        n->seen == INT64_MAX ? SPAN("") : decimal(n->seen, w->seen),
+        str_decimal(n->cutoff_s, w->cutoff),
+        str_decimal(n->regenerated_s, w->regenerated),
+        n->seen == INT64_MAX ? SPAN("") : str_decimal(n->seen, w->seen),
         SPAN(PURGE_MARK_MS),
         SPAN(REVOCATION_KEPT_S),
     };

@@ -73,3 +73,16 @@ Test(seal, hmac_is_sha256_over_all_parts) {
     seal_hmac(SPAN("Jefe"), parts, 2, mac);
     cr_expect_arr_eq(mac, expected, SEAL_HMAC);
 }
+
+Test(seal, a_remembered_key_seals_what_opens_and_gives_way_to_another) {
+    uint8_t bytes[SEALED];
+    char text[TEXT];
+    struct span whole = {(const char *)bytes, SEALED};
+    for (int i = 0; i < 6; i++) {
+        bool first = i % 3 < 2; /* twice this one, once the other */
+        seal_close_again(first ? key : other_key, facts, 2, SPAN("some text"), bytes);
+        cr_expect(seal_open(first ? key : other_key, facts, 2, whole, text), "round %d", i);
+        cr_expect_arr_eq(text, "some text", TEXT);
+        cr_expect_not(seal_open(first ? other_key : key, facts, 2, whole, text), "round %d", i);
+    }
+}
