@@ -2,7 +2,7 @@
 // heartbeats last, and what is refused is refused before it is read.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { eventually } from './support/child.mjs';
+import { eventually, sleep } from './support/child.mjs';
 import { connect, path, using } from './support/connecting.mjs';
 import { agentToken } from './support/jwt.mjs';
 import { agentId } from './support/stub.mjs';
@@ -171,6 +171,56 @@ describe('without memory', SUITE, () => {
                 assert.equal(answer.interim.length, 0);
                 await wire.closed();
             }
+        })));
+});
+
+/** While `body` runs the gateway's processor is taken away again and again, so that its loop is
+ * late by some 0.5 to 0.6 s each time. */
+async function whileLate(gateway, body) {
+    let over = false;
+    const pulses = (async () => {
+        while (!over) {
+            gateway.child.signal('SIGSTOP');
+            await sleep(600);
+            gateway.child.signal('SIGCONT');
+            await sleep(20);
+        }
+    })();
+    try {
+        await body();
+    } finally {
+        over = true;
+        await pulses;
+    }
+}
+
+describe('a loop that lags', SUITE, () => {
+    const lag = (limit) => ({ config: { limits: { max_loop_lag: limit } } });
+
+    test('gives up connects and goes on with heartbeats, until it does not lag any more', () =>
+        using(lag('400ms'), (gateway) => withWires(async (open) => {
+            const wire = await open(gateway.target);
+            assert.equal((await beat(wire, 1)).status, 201);
+            await whileLate(gateway, async () => {
+                await gateway.logged('at the gateway\'s own limits', { refused: 'connects' });
+                assertOverloaded(await connect(gateway, 2), 10);
+                assert.equal((await beat(wire, 1)).status, 201);
+            });
+            await gateway.logged('within the gateway\'s own limits again');
+            assert.equal((await connect(gateway, 2)).status, 201);
+            assert.equal(await gateway.metric('shed_total', 'what="heartbeats"'), 0);
+        })));
+
+    test('by far too much gives up everything', () =>
+        using(lag('100ms'), (gateway) => withWires(async (open) => {
+            const wire = await open(gateway.target);
+            await whileLate(gateway, async () => {
+                await gateway.logged('at the gateway\'s own limits', { refused: 'everything' });
+                assertOverloaded(await call(gateway.target, 'GET', '/agents'), 3);
+                assertOverloaded(await beat(wire, 1), 1);
+            });
+            await gateway.logged('within the gateway\'s own limits again');
+            assert.equal((await beat(wire, 1)).status, 201);
         })));
 });
 

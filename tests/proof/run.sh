@@ -7,7 +7,7 @@ export BUILD=${BUILD:-build}
 LIMIT=300 # seconds, each
 status=0
 
-for proof in restart outage steady memory attacks; do
+for proof in restart outage steady memory attacks refusal-times; do
     timeout --kill-after=5 $LIMIT node "tests/proof/$proof.mjs" || status=1
 done
 exit $status
