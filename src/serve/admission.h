@@ -7,6 +7,7 @@
  *      |                            '-- its patience ends: ERR_CONTROLLER_BUSY
  *      '----- refused at once: ERR_CONTROLLER_BUSY, ERR_CONTROLLER_DOWN; and when to come again
  *
+ * The gate is in admission.c, a call on its way in passage.c.
  * One gate for all workers, behind a lock that is held for a look and a change, never over a call,
  * a write or a letter. An agent's lock may be held when it is taken, never the other way round. */
 #pragma once
