@@ -43,6 +43,8 @@ struct exchange {
     bool chunked;
     int64_t left; /* of the body, when its length is known: bytes that were not written yet */
     bool open;    /* on_end is owed */
+    char *extra;  /* see exchange_add_fields; NULL: none */
+    size_t extra_len;
     struct exchange_report report;
 };
 

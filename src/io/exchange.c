@@ -2,8 +2,10 @@
 
 #include "base/clock.h"
 #include "base/metric.h"
+#include "base/panic.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
 
 /* Node's fetch keeps a connection over 60 s heartbeats; see IDLE_MS. */
 #define KEEP_ALIVE "Connection: keep-alive\r\nKeep-Alive: timeout=75\r\n\r\n"
@@ -29,6 +31,14 @@ void exchange_tell_end(struct conn *c, enum exchange_end end) {
     c->x.open = false;
     c->x.report.end = end;
     c->server->on->on_end(c->server->arg, &c->x, &c->x.report);
+    free(c->x.extra);
+    c->x.extra = NULL;
+}
+
+void exchange_add_fields(struct exchange *x, struct span fields) {
+    free(x->extra);
+    x->extra = fields.len > 0 ? must_copy(fields.ptr, fields.len) : NULL;
+    x->extra_len = fields.len;
 }
 
 void exchange_tag(struct exchange *x, int kind, void *record) {
@@ -61,6 +71,8 @@ static void spell_head(struct conn *c, const struct answer *answer, int64_t cont
     str_add(out, span_of(http_reason(answer->status)));
     STR_ADD(out, "\r\n");
     str_add(out, answer->fields);
+    if (c->x.extra)
+        str_add(out, (struct span){c->x.extra, c->x.extra_len});
     if (!answer->has_date) {
         STR_ADD(out, "Date: ");
         str_add(out, loop_date(c->server->loop));

@@ -144,6 +144,10 @@ void exchange_upgrade(struct exchange *x, struct span fields);
 void exchange_pause(struct exchange *x);
 void exchange_resume(struct exchange *x);
 
+/* Whole lines that the answer will carry, whoever gives it (but for a switch of protocols). Copied;
+ * instead of those given before. */
+void exchange_add_fields(struct exchange *x, struct span fields);
+
 /* Whoever sent this is somebody we know: the connection is no stranger's any more. Where
  * max_connections are open, a newcomer takes the place of the stranger who waits longest (of those
  * that are not being served), so that a flood of connections makes room for agents by itself. */

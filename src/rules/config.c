@@ -123,7 +123,7 @@ static void read_row(struct config_reading *r, const struct config_row *row,
 
 /* Has the section that this entry stands in been complained about? Then once is enough. */
 static bool is_in_unknown_section(const struct config_entry *e) {
-    const char *dot = strchr(e->key, '.');
+    const char *dot = strrchr(e->key, '.');
     return e->is_nested && dot && !config_is_section((struct span){e->key, (size_t)(dot - e->key)});
 }
 

@@ -61,6 +61,14 @@ struct config {
     } upstream;
     struct {
         int64_t max_body; /* bytes */
+        struct {
+            char *origins; /* "": off; see rules/cors.h */
+            char *methods;
+            char *headers;
+            char *expose;
+            bool credentials;
+            int64_t max_age_ms;
+        } cors;
     } forward;
     struct {
         char *secret_file;

@@ -107,10 +107,34 @@ static void add_property(const struct config_row *row, int indent, struct str *o
     STR_ADD(out, "}");
 }
 
-enum { OUTER = 4, INNER = 8 };
+/* How deep a section stands; 0: none. */
+static int depth_of(struct span section) {
+    int depth = section.len > 0;
+    for (size_t i = 0; i < section.len; i++)
+        depth += section.ptr[i] == '.';
+    return depth;
+}
 
-static void close_section(struct str *out) {
-    str_addf(out, "\n%*s}\n%*s}", OUTER + 2, "", OUTER, "");
+enum { STEP = 4 };
+
+static void open_section(struct span section, struct str *out) {
+    int indent = STEP * depth_of(section);
+    const char *dot = memrchr(section.ptr, '.', section.len);
+    struct span name = dot ? span_from(section, (size_t)(dot - section.ptr) + 1) : section;
+    str_addf(out,
+             "%*s\"%.*s\": {\n%*s\"type\": \"object\",\n%*s\"additionalProperties\": false,\n"
+             "%*s\"properties\": {\n",
+             indent, "", SPAN_ARG(name), indent + 2, "", indent + 2, "", indent + 2, "");
+}
+
+static void close_sections(struct span innermost, struct str *out) {
+    for (int indent = STEP * depth_of(innermost); indent > 0; indent -= STEP)
+        str_addf(out, "\n%*s}\n%*s}", indent + 2, "", indent, "");
+}
+
+static bool is_inside(struct span section, struct span outer) {
+    return outer.len > 0 && section.len > outer.len && span_starts(section, outer) &&
+           section.ptr[outer.len] == '.';
 }
 
 void config_schema(struct str *out) {
@@ -123,21 +147,16 @@ void config_schema(struct str *out) {
                  "  \"properties\": {\n");
     for (config_row_each(row)) {
         struct span section = config_row_section(row);
-        bool same = open.len > 0 && span_equal(section, open);
-        if (!same && open.len > 0)
-            close_section(out);
+        bool same = span_equal(section, open);
+        if (!same && !is_inside(section, open))
+            close_sections(open, out);
         if (row != config_rows)
             STR_ADD(out, ",\n");
         if (!same && section.len > 0)
-            str_addf(
-                out,
-                "%*s\"%.*s\": {\n%*s\"type\": \"object\",\n%*s\"additionalProperties\": false,\n"
-                "%*s\"properties\": {\n",
-                OUTER, "", SPAN_ARG(section), OUTER + 2, "", OUTER + 2, "", OUTER + 2, "");
-        add_property(row, section.len > 0 ? INNER : OUTER, out);
+            open_section(section, out);
+        add_property(row, STEP + STEP * depth_of(section), out);
         open = section;
     }
-    if (open.len > 0)
-        close_section(out);
+    close_sections(open, out);
     STR_ADD(out, "\n  }\n}\n");
 }

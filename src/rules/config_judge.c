@@ -2,6 +2,7 @@
 #include "base/secret.h"
 #include "rules/config_reading.h"
 #include "rules/config_values.h"
+#include "rules/cors.h"
 #include "rules/redis_url.h"
 #include "rules/ticket_keys.h"
 #include "rules/token.h"
@@ -86,6 +87,18 @@ static void judge_redis(struct config_reading *r) {
                         "needs redis.private_key_file beside it, and the other way round");
     if (c->redis.username[0] != '\0' && has_no_content(r, "redis.password_file"))
         config_complain(r, row_of("redis.username"), "needs redis.password_file beside it");
+}
+
+/* Any page of the world, with the user's cookies: browsers refuse it, and rightly. */
+static void judge_cors(struct config_reading *r) {
+    static const char *const keys[] = {"forward.cors.origins", "forward.cors.methods",
+                                       "forward.cors.headers", "forward.cors.expose"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+        if (r->config->forward.cors.credentials && !is_faulty(r, keys[i]) &&
+            cors_has_star(config_value_text(r->config, row_of(keys[i]))))
+            config_complain(r, row_of(keys[i]),
+                            "is *, and forward.cors.credentials is true; browsers refuse the two "
+                            "together: name what you allow, or allow no credentials");
 }
 
 /* ---- admin ---- */
@@ -227,6 +240,7 @@ void config_judge(struct config_reading *r) {
     judge_ticket_keys(r);
     judge_upstream_ca(r);
     judge_redis(r);
+    judge_cors(r);
     judge_admin(r);
     judge_aiwm_events(r);
     judge_jwt(r);

@@ -1,13 +1,17 @@
 #include "rules/config_table.h"
 #include "rules/config_values.h"
 
-/* Opens the row's section if the row before was in another one. */
+/* Opens the row's section if the row before was in another one: one in a section comes right behind
+ * the outer one's keys. */
 static void print_section(const struct config_row *row, struct span *open, struct str *out) {
     struct span section = config_row_section(row);
     if (span_equal(section, *open))
         return;
     *open = section;
-    if (section.len > 0)
+    const char *dot = section.len > 0 ? memchr(section.ptr, '.', section.len) : NULL;
+    if (dot)
+        str_addf(out, "  %.*s:\n", SPAN_ARG(span_from(section, (size_t)(dot - section.ptr) + 1)));
+    else if (section.len > 0)
         str_addf(out, "%.*s:\n", SPAN_ARG(section));
 }
 
@@ -29,7 +33,7 @@ static void print_file(const struct config *config, const struct config_row *row
 }
 
 static void print_row(const struct config *config, const struct config_row *row, struct str *out) {
-    if (config_row_section(row).len > 0)
+    for (const char *dot = row->key; (dot = strchr(dot, '.')) != NULL; dot++)
         STR_ADD(out, "  ");
     if (row->type == CONFIG_FILE) {
         print_file(config, row, out);

@@ -4,6 +4,7 @@
 #include "base/panic.h"
 #include "rules/access.h"
 #include "rules/config_values.h"
+#include "rules/cors.h"
 
 /* What a change of the key needs. */
 #define RELOAD  true
@@ -117,6 +118,19 @@ const struct config_row config_rows[] = {
 
     SIZE(forward, max_body, "1MiB", "1KiB", "64MiB", RELOAD,
          "largest request body forwarded to the controller"),
+    TEXT(forward.cors, origins, "", cors_origins_complaint, false, RELOAD,
+         "pages that browsers may let call the API, such as https://ui.example.com; * is all; "
+         "empty: CORS is the controller's business"),
+    TEXT(forward.cors, methods, "GET, HEAD, POST, PUT, PATCH, DELETE", cors_names_complaint, false,
+         RELOAD, "methods they may use"),
+    TEXT(forward.cors, headers, "Authorization, Content-Type, X-Correlation-Id, X-Organization-Id",
+         cors_names_complaint, false, RELOAD, "fields they may send"),
+    TEXT(forward.cors, expose, "X-Correlation-Id, Retry-After", cors_names_complaint, false, RELOAD,
+         "fields of answers they may read"),
+    BOOL(forward.cors, credentials, "false", RELOAD,
+         "cookies and client certificates may come along; bearer tokens do not need it"),
+    DURATION(forward.cors, max_age, "10m", "0s", "24h", RELOAD,
+             "for how long a browser need not ask again whether it may"),
 
     CONTENT(jwt, secret, "the controller's JWT_SECRET, with which it signs tokens"),
     CONTENT(jwt, previous_secret, "the JWT_SECRET before the last change, accepted as well"),
@@ -289,12 +303,12 @@ const struct config_row *config_row_find(struct span key) {
 }
 
 struct span config_row_section(const struct config_row *row) {
-    const char *dot = strchr(row->key, '.');
+    const char *dot = strrchr(row->key, '.');
     return dot ? (struct span){row->key, (size_t)(dot - row->key)} : SPAN_NONE;
 }
 
 struct span config_row_name(const struct config_row *row) {
-    const char *dot = strchr(row->key, '.');
+    const char *dot = strrchr(row->key, '.');
     return span_of(dot ? dot + 1 : row->key);
 }
 

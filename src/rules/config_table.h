@@ -16,7 +16,7 @@ enum config_type {
 };
 
 struct config_row {
-    const char *key; /* "listen.port"; rows of one section stand together */
+    const char *key; /* "listen.port", "forward.cors.origins"; rows of one section stand together */
     enum config_type type;
     bool required;
     bool reloadable;   /* else a change needs a restart */
@@ -48,7 +48,8 @@ bool config_is_section(struct span name);
 /* The key or section nearest in spelling; empty when nothing comes near. */
 struct span config_nearest(struct span name);
 
-/* The part of a key before its dot; empty for a key without one. And the part behind it. */
+/* The part of a key before its last dot; empty for a key without one. And the part behind it. A
+ * section in a section ("forward.cors") comes right behind the keys of the outer one. */
 struct span config_row_section(const struct config_row *row);
 struct span config_row_name(const struct config_row *row);
 

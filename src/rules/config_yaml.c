@@ -167,21 +167,22 @@ void config_entries_free(struct list *entries) {
 static void read_mapping(struct walk *w, const char *section);
 
 /* Takes `event`, the value that belongs to `key`. */
-static void read_value(struct walk *w, const char *key, bool is_nested, yaml_mark_t mark,
+static void read_value(struct walk *w, const char *key, const char *section, yaml_mark_t mark,
                        yaml_event_t *event) {
+    bool is_deep = strchr(section, '.') != NULL;
     bool is_mapping = event->type == YAML_MAPPING_START_EVENT;
     if (event->type == YAML_SEQUENCE_START_EVENT)
         complain(w, event->start_mark, key, "is a list; write a single value");
-    else if (is_mapping && is_nested)
+    else if (is_mapping && is_deep)
         complain(w, event->start_mark, key, "is nested too deeply; write a single value");
-    if ((event->type != YAML_SCALAR_EVENT && !is_mapping) || (is_mapping && is_nested)) {
+    if ((event->type != YAML_SCALAR_EVENT && !is_mapping) || (is_mapping && is_deep)) {
         skip_node(w, event);
         return;
     }
     struct config_entry *e = add_entry(w, key, mark);
     if (e) {
         e->is_section = is_mapping;
-        e->is_nested = is_nested;
+        e->is_nested = *section != '\0';
         if (!is_mapping)
             set_text(e, event);
     }
@@ -213,7 +214,7 @@ static void read_pair(struct walk *w, const char *section, yaml_event_t *event) 
     if (!next_event(w, event))
         return;
     if (is_name)
-        read_value(w, key, *section, mark, event);
+        read_value(w, key, section, mark, event);
     else
         skip_node(w, event);
 }

@@ -2,8 +2,8 @@
  * Private to rules/config*.c and its tests; config_yaml.c is the only file that includes yaml.h.
  *
  * Knows nothing of the option rows. Takes the plain subset that a configuration needs: one
- * document, a mapping of values and of sections that hold values. Refused are anchors, aliases,
- * tags, lists, a second document, duplicate keys and deeper nesting. */
+ * document, a mapping of values and of sections that hold values, or sections of values. Refused
+ * are anchors, aliases, tags, lists, a second document, duplicate keys and deeper nesting. */
 #pragma once
 
 #include "base/list.h"
@@ -16,7 +16,7 @@ enum {
 
 struct config_entry {
     struct list link;
-    char key[2 * CONFIG_NAME_MAX + 2]; /* "listen.port", printable ASCII, terminated */
+    char key[3 * CONFIG_NAME_MAX + 3]; /* "listen.port", printable ASCII, terminated */
     bool is_section;                   /* no text: its keys are entries of their own */
     bool is_nested;                    /* stands in a section */
     bool is_quoted;

@@ -1,5 +1,7 @@
 #include "rules/headers.h"
 
+#include "rules/cors.h"
+
 #define VIA "1.1 aiwm-gateway"
 
 static bool is_word(char c) {
@@ -124,18 +126,25 @@ void headers_to_upstream(struct str *out, const struct http_request *request,
     STR_ADD(out, "\r\n");
 }
 
+static bool crosses_down(const struct http_fields *fields, const struct http_field *f,
+                         const struct headers_back *back) {
+    if (back->cors_is_ours && cors_is_our_field(f->name))
+        return false;
+    return !is_hop_by_hop(f->name) && !named_by_connection(fields, f->name);
+}
+
 void headers_to_client(struct str *out, const struct http_response *response,
-                       struct span correlation_id, bool upgrade, bool *has_date) {
+                       const struct headers_back *back, bool *has_date) {
     const struct http_fields *fields = &response->fields;
     for (size_t i = 0; i < fields->count; i++) {
         const struct http_field *f = &fields->at[i];
-        if (!is_hop_by_hop(f->name) && !named_by_connection(fields, f->name))
+        if (crosses_down(fields, f, back))
             add_field(out, f->name, f->value);
     }
     if (fields->known_count[HTTP_CORRELATION_ID] == 0)
-        add_field(out, SPAN("x-correlation-id"), correlation_id);
+        add_field(out, SPAN("x-correlation-id"), back->correlation_id);
     STR_ADD(out, "Via: " VIA "\r\n");
-    if (upgrade)
+    if (back->upgrade)
         add_upgrade(out, fields);
     *has_date = fields->known_count[HTTP_DATE] > 0;
 }

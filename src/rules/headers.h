@@ -31,7 +31,12 @@ struct headers_hop {
 void headers_to_upstream(struct str *out, const struct http_request *request,
                          const struct headers_hop *hop);
 
-/* Appends the answer's fields without framing and without the empty line. Sets *has_date. Adds
- * x-correlation-id when the controller gave none. */
+struct headers_back {
+    struct span correlation_id; /* added when the controller gave none */
+    bool upgrade;               /* Connection and Upgrade cross, too */
+    bool cors_is_ours;          /* the controller's Access-Control-* do not cross */
+};
+
+/* Appends the answer's fields without framing and without the empty line. Sets *has_date. */
 void headers_to_client(struct str *out, const struct http_response *response,
-                       struct span correlation_id, bool upgrade, bool *has_date);
+                       const struct headers_back *back, bool *has_date);

@@ -1,4 +1,5 @@
-/* What a byte may be in HTTP: one table, and the loops over it. Private to rules/http*.c. */
+/* What a byte may be in HTTP: one table, and the loops over it. Private to rules/http*.c and
+ * rules/cors.c. */
 #pragma once
 
 #include "base/bytes16.h"

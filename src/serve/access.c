@@ -230,7 +230,7 @@ static const char *const outcomes[] = {
     [OUTCOME_COLLAPSED] = "collapsed", [OUTCOME_HIT] = "hit",
     [OUTCOME_STALE] = "stale",         [OUTCOME_STORED] = "stored",
     [OUTCOME_HELD] = "held",           [OUTCOME_REPEATED] = "repeated",
-    [OUTCOME_REFUSED] = "refused",
+    [OUTCOME_REFUSED] = "refused",     [OUTCOME_PREFLIGHT] = "preflight",
 };
 
 static const char *const classes[] = {[ROUTE_CONNECT] = "connect",

@@ -30,6 +30,7 @@ enum outcome_kind {
     OUTCOME_HELD,      /* a heartbeat that is in memory */
     OUTCOME_REPEATED,  /* a no of the controller's, said again */
     OUTCOME_REFUSED,   /* by the gateway */
+    OUTCOME_PREFLIGHT, /* a browser's question, answered by the gateway */
 };
 
 /* Around a request's journey. */

@@ -12,6 +12,7 @@
 #include "base/panic.h"
 #include "serve/access.h"
 #include "serve/admission.h"
+#include "serve/browsers.h"
 #include "serve/limiting.h"
 #include "serve/purge.h"
 #include "serve/request.h"
@@ -79,7 +80,10 @@ static void on_head(void *arg, const struct http_response *head) {
     access_mark(f->caller.x, OUTCOME_FORWARDED);
     access_mark_asked(f->caller.x, f->serve, passage_took_us(f->passage));
     bool upgraded = f->status == 101;
-    headers_to_client(&f->fields, head, caller_correlation(&f->caller), upgraded, &f->has_date);
+    struct headers_back back = {.correlation_id = caller_correlation(&f->caller),
+                                .upgrade = upgraded,
+                                .cors_is_ours = browsers_are_ours(f->serve)};
+    headers_to_client(&f->fields, head, &back, &f->has_date);
     if (upgraded) {
         f->upgraded = f->started = true;
         exchange_upgrade(f->caller.x, str_span(&f->fields));

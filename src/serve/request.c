@@ -6,6 +6,7 @@
 #include "base/panic.h"
 #include "base/random.h"
 #include "serve/access.h"
+#include "serve/browsers.h"
 #include "serve/limiting.h"
 #include "serve/shedding.h"
 
@@ -387,10 +388,11 @@ static void on_request(void *arg, struct exchange *x, const struct http_request 
     metric_add(METRIC_REQUESTS_CONNECT + (enum metric)r.route->counted, 1);
     access_begin(s, &r);
     enum err error = comes_late(http) ? ERR_OK : judge_load(s, &r, &retry_after_s);
-    if (error == ERR_OK)
-        r.route->journey(s, &r);
-    else
+    browsers_mark(s, x, http);
+    if (error != ERR_OK)
         request_refuse_until(s, &r, error, retry_after_s);
+    else if (!browsers_answer(s, &r))
+        r.route->journey(s, &r);
     access_keep(s);
 }
 
@@ -408,6 +410,8 @@ static void on_refusal(void *arg, struct exchange *x, enum err error,
     if (http && headers_correlation_ok(http->fields.known[HTTP_CORRELATION_ID]))
         to.correlation_id = http->fields.known[HTTP_CORRELATION_ID];
     access_refused(s, x, error, http, to.correlation_id);
+    if (http)
+        browsers_mark(s, x, http);
     spell_fields(fields, SPAN(JSON_TYPE), to.correlation_id);
     if (retry_after_s > 0)
         str_addf(fields, "Retry-After: %d\r\n", retry_after_s);

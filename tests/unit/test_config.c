@@ -371,7 +371,17 @@ Test(config, names_place_key_fault_and_remedy) {
         {"listen: 8443\n", "g.yaml:1:1: listen: is a section; write its keys"},
         {"listen: [1, 2]\n", "g.yaml:1:9: listen: is a list; write a single value\n"},
         {"workers: {a: 1}\n", "g.yaml:1:1: workers: is a mapping; write a single value\n"},
-        {"log: {level: {a: b}}\n", "g.yaml:1:14: log.level: is nested too deeply"},
+        {"log: {level: {a: b}}\n", "g.yaml:1:7: log.level: is a mapping; write a single value"},
+        {"forward: {cors: {origins: {a: b}}}\n",
+         "g.yaml:1:27: forward.cors.origins: is nested too deeply"},
+        {"forward: {cors: '*'}\n", "g.yaml:1:11: forward.cors: is a section; write its keys"},
+        {"forward: {cors: {origin: x}}\n",
+         "g.yaml:1:18: forward.cors.origin: is no key; did you mean forward.cors.origins"},
+        {"forward: {cors: {origins: https://ui/}}\n", "forward.cors.origins: has an origin with"},
+        {"forward: {cors: {origins: '*', credentials: true}}\n",
+         "g.yaml:1:18: forward.cors.origins: is *, and forward.cors.credentials is true"},
+        {"forward: {cors: {origins: 'https://ui', headers: '*', credentials: true}}\n",
+         "forward.cors.headers: is *, and forward.cors.credentials is true"},
         {"log:\n  level:\n", "g.yaml:2:3: log.level: has no value; give one or remove the key\n"},
         {"log: {level: null}\n", "log.level: has no value"},
         {"workers: '4'\n", "g.yaml:1:1: workers: is a text; write it without quotes\n"},
@@ -680,7 +690,8 @@ static const char everything_changed[] =
     "admin: {address: 127.0.0.3, port: 4, token_file: /secret}\n"
     "upstream: {url: 'https://[::1]:5', strip_prefix: /dev/aiwm, ca_file: /ca,\n"
     "  connect_timeout: 1500ms, response_timeout: 1h, service_token_file: /secret}\n"
-    "forward: {max_body: 1025}\n"
+    "forward: {max_body: 1025, cors: {origins: 'https://ui:1', methods: GET, headers: X-A,\n"
+    "  expose: X-B, credentials: true, max_age: 1m}}\n"
     "jwt: {secret_file: /secret, previous_secret_file: /previous, leeway: 5s, binding: report,\n"
     "  allow_public_default: true}\n"
     "policy: {agent_tokens_on_regenerate: allow, revoke_on_regenerate: true}\n"

@@ -40,7 +40,8 @@ static const char *down(const char *head, bool upgrade, bool *has_date) {
     struct str out;
     cr_assert_eq(http_response_parse(span_of(head), &r), ERR_OK, "%s", head);
     str_init_fixed(&out, text, sizeof text - 1);
-    headers_to_client(&out, &r, SPAN("our-id"), upgrade, has_date);
+    struct headers_back back = {.correlation_id = SPAN("our-id"), .upgrade = upgrade};
+    headers_to_client(&out, &r, &back, has_date);
     text[out.len] = '\0';
     return text;
 }
