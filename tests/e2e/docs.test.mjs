@@ -100,6 +100,13 @@ test('every error code of src/base/err.h has an entry in docs/troubleshooting.md
     assert.deepEqual(entries.map(([, status, code]) => `${status} ${code}`).sort(), expected);
 });
 
+test('the index leads to every page', () => {
+    const index = read('docs/README.md');
+    const missing = fs.readdirSync(path.join(root, 'docs'), { withFileTypes: true })
+        .filter((entry) => entry.isFile() && entry.name !== 'README.md' && !index.includes(`(${entry.name})`));
+    assert.deepEqual(missing.map(({ name }) => name), []);
+});
+
 // ---- what the pages name exists ----
 
 const pages = fs.readdirSync(path.join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`);

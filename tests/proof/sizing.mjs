@@ -1,6 +1,6 @@
 // What a gateway needs: memory at rest and with agents that hold their TLS connections, in the
 // process (PSS) and in its cgroup, which counts what the kernel holds for it too; CPU of a fleet that
-// beats once a minute; time from the start to the first answer. docs/sizing.md has the figures.
+// beats once a minute; and what the same agents take in Redis. docs/sizing.md has the figures.
 // Root, and cgroups for memory; without them that column is missing.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -11,12 +11,10 @@ import { Gateway, testCertificate } from '../e2e/support/gateway.mjs';
 import { agentToken } from '../e2e/support/jwt.mjs';
 import { Redis } from '../e2e/support/redis.mjs';
 import { Stub, agentId, agentSecret } from '../e2e/support/stub.mjs';
-import { call } from '../e2e/support/wire.mjs';
-import { Lines, cpuSeconds, each, numbers, quantile } from './support.mjs';
+import { Lines, cpuSeconds, each, numbers } from './support.mjs';
 
 const FLEETS = (process.env.FLEETS ?? '1000 10000').split(' ').map(Number);
 const HOLD_S = 60; // each agent beats once in it
-const STARTS = Number(process.env.STARTS ?? 21);
 const MIB = 2 ** 20;
 
 // ---- a cgroup of its own ----
@@ -138,34 +136,11 @@ async function inRedis(stub) {
     }
 }
 
-// ---- the start ----
-
-async function firstAnswer(stub, port) {
-    const began = process.hrtime.bigint();
-    const starting = Gateway.start(stub, { config: { workers: 2, listen: { port } } });
-    const target = { host: '127.0.0.1', port, tls: true, ca: testCertificate().ca };
-    while (process.hrtime.bigint() - began < 10n ** 10n) {
-        const answer = await call(target, 'GET', '/health').catch(() => undefined);
-        if (answer) break;
-    }
-    const ms = Number(process.hrtime.bigint() - began) / 1e6;
-    await (await starting).stop();
-    return ms;
-}
-
-async function start(stub) {
-    const times = [];
-    for (let i = 0; i < STARTS; i++) times.push(await firstAnswer(stub, 20000 + process.pid % 1000 + i));
-    console.log(`  start to the first forwarded answer over TLS, as Node sees it, ms: ` +
-        `${quantile(times, 0.5).toFixed(1)} (${Math.min(...times).toFixed(1)} to ${Math.max(...times).toFixed(1)})`);
-}
-
 const stub = await Stub.start({ transcripts: false, agents: Math.max(...FLEETS) });
 os.setPriority(stub.child.pid, 10);
 console.log(`Sizing (${os.cpus().length} cores, load ${os.loadavg()[0].toFixed(1)}, ${execFileSync('uname', ['-r'], { encoding: 'utf8' }).trim()})`);
 try {
     testCertificate();
-    if (STARTS) await start(stub);
     await inRedis(stub);
     await memory(stub);
 } finally {
