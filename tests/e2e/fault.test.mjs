@@ -10,6 +10,7 @@ const rounds = [
     { faults: ['redis', 'stub'], replicas: 1 },
     { faults: ['gateway', 'redis', 'stub'], replicas: 2 },
     { faults: ['gateway'], replicas: 3, bulk: true },
+    { faults: ['pause', 'gateway'], replicas: 2 },
 ];
 
 for (const [n, options] of rounds.entries()) {
