@@ -35,10 +35,23 @@ bool address_parse(struct span text, struct address *out) {
     return true;
 }
 
+/* By hand: inet_ntop prints, and each forwarded request has an address. */
+static void spell_v4(const uint8_t bytes[4], char *out) {
+    for (int i = 0; i < 4; i++) {
+        unsigned value = bytes[i];
+        if (value >= 100)
+            *out++ = (char)('0' + value / 100);
+        if (value >= 10)
+            *out++ = (char)('0' + value / 10 % 10);
+        *out++ = (char)('0' + value % 10);
+        *out++ = i < 3 ? '.' : '\0';
+    }
+}
+
 void address_text(const struct address *a, char out[ADDRESS_TEXT]) {
-    bool is_v4 = address_is_v4(a);
-    const uint8_t *bytes = is_v4 ? a->bytes + sizeof mapped : a->bytes;
-    if (!inet_ntop(is_v4 ? AF_INET : AF_INET6, bytes, out, ADDRESS_TEXT))
+    if (address_is_v4(a))
+        spell_v4(a->bytes + sizeof mapped, out);
+    else if (!inet_ntop(AF_INET6, a->bytes, out, ADDRESS_TEXT))
         out[0] = '\0';
 }
 

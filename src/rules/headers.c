@@ -3,6 +3,9 @@
 #include "rules/cors.h"
 
 #define VIA "1.1 aiwm-gateway"
+/* SPAN for what is initialised before the program runs. */
+#define NAME(literal)                                                                              \
+    { (literal), sizeof(literal) - 1 }
 
 static bool is_word(char c) {
     return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '.' ||
@@ -30,28 +33,29 @@ bool headers_is_token68(struct span token) {
 }
 
 /* Meant for the next hop only, both ways (RFC 9110 section 7.6.1, and what proxies add to it). */
-static const char *const hop_by_hop[] = {
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "content-length",
+static const struct span hop_by_hop[] = {
+    NAME("connection"),
+    NAME("keep-alive"),
+    NAME("proxy-connection"),
+    NAME("proxy-authenticate"),
+    NAME("proxy-authorization"),
+    NAME("te"),
+    NAME("trailer"),
+    NAME("transfer-encoding"),
+    NAME("upgrade"),
+    NAME("content-length"),
 };
 
 /* Claims about the client that only a proxy may make: we are that proxy. */
-static const char *const claims[] = {
-    "forwarded",      "x-real-ip",        "x-client-ip",    "x-cluster-client-ip",
-    "true-client-ip", "cf-connecting-ip", "x-original-url", "x-rewrite-url",
+static const struct span claims[] = {
+    NAME("forwarded"),           NAME("x-real-ip"),      NAME("x-client-ip"),
+    NAME("x-cluster-client-ip"), NAME("true-client-ip"), NAME("cf-connecting-ip"),
+    NAME("x-original-url"),      NAME("x-rewrite-url"),
 };
 
-static bool listed(const char *const *names, size_t count, struct span name) {
+static bool listed(const struct span *names, size_t count, struct span name) {
     for (size_t i = 0; i < count; i++)
-        if (span_equal_nocase(span_of(names[i]), name))
+        if (span_equal_nocase(names[i], name))
             return true;
     return false;
 }
@@ -72,7 +76,8 @@ static bool named_by_connection(const struct http_fields *fields, struct span na
     if (fields->known_count[HTTP_CONNECTION] == 0)
         return false;
     for (size_t i = 0; i < fields->count; i++)
-        if (fields->at[i].known == HTTP_CONNECTION && http_list_has(fields->at[i].value, name))
+        if (fields->at[i].known == HTTP_CONNECTION && fields->at[i].value.len >= name.len &&
+            http_list_has(fields->at[i].value, name))
             return true;
     return false;
 }
@@ -119,8 +124,11 @@ void headers_to_upstream(struct str *out, const struct http_request *request,
     STR_ADD(out, "Via: " VIA "\r\n");
     if (hop->uncoded) /* without the field any coding would do (RFC 9110 section 12.5.3) */
         STR_ADD(out, "Accept-Encoding: identity\r\n");
-    if (hop->content_length >= 0)
-        str_addf(out, "Content-Length: %lld\r\n", (long long)hop->content_length);
+    if (hop->content_length >= 0) {
+        STR_ADD(out, "Content-Length: ");
+        str_add_int(out, hop->content_length);
+        STR_ADD(out, "\r\n");
+    }
     if (hop->upgrade)
         add_upgrade(out, &request->fields);
     STR_ADD(out, "\r\n");

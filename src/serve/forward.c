@@ -20,7 +20,7 @@
 #include <stdlib.h>
 
 /* An answer that came whole in one read and is no larger leaves whole, in one write. */
-enum { FIRST_MAX = 16384 };
+enum { FIRST_MAX = 16384, FIELDS_USUAL = 512 /* bytes: grown into at once, not by halves */ };
 
 struct forwarding {
     struct serve *serve;
@@ -83,6 +83,7 @@ static void on_head(void *arg, const struct http_response *head) {
     struct headers_back back = {.correlation_id = caller_correlation(&f->caller),
                                 .upgrade = upgraded,
                                 .cors_is_ours = browsers_are_ours(f->serve)};
+    (void)str_reserve(&f->fields, FIELDS_USUAL);
     headers_to_client(&f->fields, head, &back, &f->has_date);
     if (upgraded) {
         f->upgraded = f->started = true;
