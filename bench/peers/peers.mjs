@@ -19,10 +19,6 @@ const wants = (id) => !wanted || wanted.includes(id);
 // HAProxy wants two descriptors for each connection it may have, and 20,000 is what there are.
 const IDLE_CONNECTIONS = 9800, AGENTS = 1000;
 
-// Peers ask the controller as much at once as they are asked; so does the gateway where all of them
-// forward. By default it asks for less of a controller whose answers take longer the more it is asked.
-const asked = { AIWM_GATEWAY_QUEUE_ADAPTIVE: 'false' };
-
 async function startAll(dir) {
   const many = wants('tokens');
   const stub = await proxies.startStub(many ? 200000 : AGENTS);
@@ -32,8 +28,8 @@ async function startAll(dir) {
     gateway: await proxies.run(await proxies.gateway(dir, stub.port)),
     deliver: await proxies.run(await proxies.gateway(dir, stub.port, {
       AIWM_GATEWAY_HEARTBEAT_FORWARD_INTERVAL: '1s', AIWM_GATEWAY_HEARTBEAT_MIN_FORWARD_GAP: '500ms' })),
-    forward: await proxies.run(await proxies.gateway(dir, stub.port, asked)),
-    plain: await proxies.run(await proxies.gateway(dir, stub.port, { AIWM_GATEWAY_TLS_ENABLED: 'false', ...asked })),
+    forward: await proxies.run(await proxies.gateway(dir, stub.port)),
+    plain: await proxies.run(await proxies.gateway(dir, stub.port, { AIWM_GATEWAY_TLS_ENABLED: 'false' })),
     haproxy: await proxies.run(await proxies.haproxy(dir, stub.port)),
     nginx: await proxies.run(await proxies.nginx(dir, stub.port)),
   };

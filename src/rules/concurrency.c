@@ -1,6 +1,7 @@
 #include "rules/concurrency.h"
 
 #define TOLERANCE      2.0 /* twice as slow as when idle is still fine: all processors are at work */
+#define CHEAP_US       10e3 /* so quick is fine however many there are: nobody notices such a wait */
 #define GRADIENT_LEAST 0.25
 #define STEP           0.2
 #define FAILURE_KEEPS  0.9
@@ -57,7 +58,8 @@ static void learn_base(struct concurrency *c, int64_t now_us) {
 }
 
 static void move_limit(struct concurrency *c, int64_t cap) {
-    double gradient = at_most(at_least(TOLERANCE * c->base_us / c->fastest_us, GRADIENT_LEAST), 1);
+    double fine_us = at_least(TOLERANCE * c->base_us, CHEAP_US);
+    double gradient = at_most(at_least(fine_us / c->fastest_us, GRADIENT_LEAST), 1);
     double wanted = c->limit * gradient + square_root(c->limit);
     bool is_used = (double)c->window_busiest * 2 >= c->limit;
     if (wanted > c->limit && (!is_used || c->window_failures > 0))

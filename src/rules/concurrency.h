@@ -3,7 +3,7 @@
  *
  * Results are gathered in windows of as many calls as there are places. At the end of a window
  *
- *   gradient = TOLERANCE * base / fastest     bounded to 0.25 .. 1
+ *   gradient = max(TOLERANCE * base, 10 ms) / fastest     bounded to 0.25 .. 1
  *   limit    moves a fifth of the way to limit * gradient + sqrt(limit)
  *
  * `fastest` is the shortest answer of the window and `base` the shortest of all. The base rises,
@@ -14,6 +14,10 @@
  * shortest and not the mean, since a class mixes short calls and long ones (a model's answer takes
  * a minute), and queueing at the controller delays even the shortest. Failures (no answer in time,
  * 502, 503, 504) take a tenth of the limit, once in a window.
+ *
+ * Answers within 10 ms never lower the limit, however much quicker they were before: a controller
+ * that answers so soon has no queue worth speaking of, and to ask it for less at once only wakes
+ * everybody up more often.
  *
  * The limit grows only while it is used, so a quiet night teaches nothing, and stays within
  * CONCURRENCY_FLOOR (or the cap, if that is smaller) and the cap. */

@@ -42,6 +42,16 @@ Test(concurrency, begins_at_the_cap_and_stays_there_while_answers_come_quickly) 
     cr_assert_eq(concurrency_limit(&c, CAP), CAP);
 }
 
+Test(concurrency, leaves_a_controller_alone_that_answers_within_ten_milliseconds_at_its_busiest) {
+    struct concurrency c = fresh(CAP);
+    int64_t now = 0;
+    calm(&c, CAP, 50, &now);
+    int64_t took = work(&c, CAP, 1, 70, 20000, &now); /* 128 at once: 9 ms each */
+    cr_assert_eq(concurrency_limit(&c, CAP), CAP, "%lld us", (long long)took);
+    took = work(&c, CAP, 1, 200, 20000, &now);
+    cr_assert_lt(concurrency_limit(&c, CAP), CAP, "%lld us", (long long)took);
+}
+
 Test(concurrency, settles_a_little_above_what_keeps_all_processors_busy) {
     for (int processors = 1; processors <= 16; processors *= 2) {
         struct concurrency c = fresh(CAP);
