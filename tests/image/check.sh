@@ -76,6 +76,13 @@ build_image() { # NAME OPTION...
         --build-arg DEBIAN=$names/base -f deploy/Dockerfile -t "$names/$name" "$@" .
 }
 
+# watch_over PID SECONDS: ends it then. Told to end, it leaves nobody behind who would keep a pipe open.
+watch_over() {
+    sleep "$2" &
+    trap "kill $!; exit" TERM
+    wait $! && kill "$1"
+}
+
 # limited SECONDS LOG COMMAND...: a function, too, in a group of its own
 limited() {
     local limit=$1 log=$work/$2.log
@@ -83,7 +90,7 @@ limited() {
     (
         "$@" >"$log" 2>&1 &
         child=$!
-        (sleep "$limit" && kill $child) 2>/dev/null &
+        watch_over $child "$limit" >/dev/null 2>&1 &
         watch=$!
         wait $child
         status=$?
