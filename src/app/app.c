@@ -4,6 +4,7 @@
 #include "app/demo.h"
 #include "app/page.h"
 #include "app/reload.h"
+#include "app/succession.h"
 #include "app/worker.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -12,6 +13,7 @@
 #include "base/random.h"
 #include "io/ask.h"
 #include "io/container.h"
+#include "io/inherit.h"
 #include "io/listener.h"
 #include "io/notify.h"
 #include "rules/seal.h"
@@ -44,6 +46,7 @@ struct app {
     struct tickets *tickets;
     const char *config_file;
     char *const *environment;
+    char *const *argv; /* NULL: the demo */
     struct shared shared;
     struct loop loop; /* the main thread's: signals and the health port */
     struct operator_port *health;
@@ -52,7 +55,8 @@ struct app {
     struct operator_site health_site;
     struct admin *admin; /* NULL: switched off */
     struct worker **workers;
-    struct event term, interrupt, hangup;
+    struct succession *succession;
+    struct event term, interrupt, hangup, succeed, succeeded, child;
     struct timer drain_start, look;
     int64_t give_up_ms; /* monotonic; 0: not draining */
     int quiet_looks;    /* draining: in a row */
@@ -166,17 +170,27 @@ static void make_shared(struct app *app) {
                          &shared->limits.trusted_proxies);
     shared->limits.max_body_buffered = (size_t)config->limits.request_memory;
     shared->worker_count = count_workers(config);
+    /* Each inherited queue wants somebody who accepts. */
+    size_t queues =
+        inherit_count(app->environment, "data", config->listen.address, (int)config->listen.port);
+    if (queues > shared->worker_count)
+        shared->worker_count = queues;
     shared->mailbox = must_zalloc(shared->worker_count * sizeof(struct mailbox *));
     atomic_store(&shared->replicas, 1);
     shared->admission = admission_new(config, shared->worker_count);
 }
 
-static int open_listener(const char *key, const char *address, int64_t port, bool first,
-                         int *bound_port) {
+/* Number `number` of those of that name: inherited, or our own. */
+static int open_listener(struct app *app, const char *name, const char *address, int64_t port,
+                         size_t number, int *bound_port) {
     char why[256];
-    int fd = listener_socket(address, (int)port, first, bound_port, why);
+    int fd = inherit_take(app->environment, name, number, address, (int)port, bound_port);
     if (fd < 0)
-        (void)fprintf(stderr, "%s: %s\n", key, why);
+        fd = listener_socket(address, (int)port, number == 0, bound_port, why);
+    if (fd < 0)
+        (void)fprintf(stderr, "%s.port: %s\n", strcmp(name, "data") == 0 ? "listen" : name, why);
+    else
+        succession_keep(app->succession, name, fd);
     return fd;
 }
 
@@ -188,7 +202,7 @@ static bool open_health(struct app *app) {
     const struct config *config = app->first->setup.config;
     int port;
     app->health_site = (struct operator_site){.pages = health_pages, .arg = &app->pages};
-    int fd = open_listener("health.port", config->health.address, config->health.port, true, &port);
+    int fd = open_listener(app, "health", config->health.address, config->health.port, 0, &port);
     if (fd < 0)
         return false;
     app->health = operator_new(&app->loop, fd, &app->health_site);
@@ -203,8 +217,7 @@ static bool make_workers(struct app *app) {
     app->port = (int)config->listen.port;
     app->workers = must_zalloc(count * sizeof(struct worker *));
     for (size_t i = 0; i < count; i++) {
-        int fd =
-            open_listener("listen.port", config->listen.address, app->port, i == 0, &app->port);
+        int fd = open_listener(app, "data", config->listen.address, app->port, i, &app->port);
         if (fd < 0)
             return false;
         app->workers[i] =
@@ -255,8 +268,20 @@ static void on_look(void *arg) {
         timer_start(&app->look, LOOK_MS);
 }
 
+/* Who has a successor leaves the operators' ports to it. */
+static void leave_ports(struct app *app) {
+    if (succession_is_under_way(app->succession)) {
+        operator_free(app->health);
+        admin_free(app->admin);
+        app->health = NULL;
+        app->admin = NULL;
+    }
+    succession_release(app->succession);
+}
+
 static void on_drain_start(void *arg) {
     struct app *app = arg;
+    leave_ports(app);
     atomic_store(&app->shared.draining, true);
     admission_hurry(&app->shared);
     peers_leave(app->shared.peers);
@@ -269,7 +294,8 @@ static void drain(struct app *app, int signal_number) {
     log_info("draining", F_INT("signal", signal_number),
              F_INT("timeout_s", config->drain.timeout_ms / 1000));
     app->pages.draining = true;
-    (void)notify_tell(app->environment, "STOPPING=1\nSTATUS=Draining");
+    if (!succession_is_under_way(app->succession))
+        (void)notify_tell(app->environment, "STOPPING=1\nSTATUS=Draining");
     app->give_up_ms = clock_mono_ms() + config->drain.delay_ms + config->drain.timeout_ms;
     timer_start(&app->drain_start, config->drain.delay_ms);
 }
@@ -297,6 +323,26 @@ static void on_hangup(evutil_socket_t signal_number, short what, void *arg) {
         reload_now(app->reload);
 }
 
+static void on_succeed(evutil_socket_t signal_number, short what, void *arg) {
+    (void)signal_number;
+    (void)what;
+    succession_begin(((struct app *)arg)->succession);
+}
+
+/* The successor serves. From anybody else it means nothing. */
+static void on_succeeded(evutil_socket_t signal_number, short what, void *arg) {
+    (void)what;
+    struct app *app = arg;
+    if (app->give_up_ms == 0 && succession_is_under_way(app->succession))
+        drain(app, (int)signal_number);
+}
+
+static void on_child(evutil_socket_t signal_number, short what, void *arg) {
+    (void)signal_number;
+    (void)what;
+    succession_look(((struct app *)arg)->succession);
+}
+
 static void watch_configuration(struct app *app) {
     struct reload_parts parts = {.config_file = app->config_file,
                                  .environment = app->environment,
@@ -312,7 +358,7 @@ static bool open_admin(struct app *app) {
     watch_configuration(app);
     if (config->admin.address[0] == '\0')
         return true;
-    int fd = open_listener("admin.port", config->admin.address, config->admin.port, true, &port);
+    int fd = open_listener(app, "admin", config->admin.address, config->admin.port, 0, &port);
     if (fd < 0)
         return false;
     struct admin_parts parts = {.shared = &app->shared,
@@ -339,6 +385,9 @@ static void begin(struct app *app) {
     watch_signal(app, &app->term, SIGTERM, on_term);
     watch_signal(app, &app->interrupt, SIGINT, on_term);
     watch_signal(app, &app->hangup, SIGHUP, on_hangup);
+    watch_signal(app, &app->succeed, SIGUSR2, on_succeed);
+    watch_signal(app, &app->succeeded, SIGUSR1, on_succeeded);
+    watch_signal(app, &app->child, SIGCHLD, on_child);
     signal(SIGPIPE, SIG_IGN);
     make_shared(app);
     peers_start(&app->shared, &app->loop);
@@ -359,6 +408,9 @@ static void end(struct app *app) {
     event_del(&app->term);
     event_del(&app->interrupt);
     event_del(&app->hangup);
+    event_del(&app->succeed);
+    event_del(&app->succeeded);
+    event_del(&app->child);
     timer_stop(&app->look);
     timer_stop(&app->drain_start);
     loop_release(&app->loop);
@@ -370,6 +422,7 @@ static void end(struct app *app) {
     free(app->shared.tags);
     free(app->shared.mailbox);
     free(app->workers);
+    succession_free(app->succession);
 }
 
 /* ---- is this a Redis we can work with? ---- */
@@ -406,6 +459,15 @@ static bool redis_fits(const struct redis_options *options) {
     return fits;
 }
 
+static void tell_that_it_serves(struct app *app) {
+    char state[64] = "READY=1\nSTATUS=Serving";
+    if (inherit_has_parent(app->environment))
+        (void)snprintf(state, sizeof state, "READY=1\nSTATUS=Serving\nMAINPID=%ld", (long)getpid());
+    if (!notify_tell(app->environment, state))
+        log_warn("whoever started this could not be told: see NOTIFY_SOCKET", F_NONE);
+    inherit_announce(app->environment);
+}
+
 static int serve_until_term(struct app *app, const struct demo *demo) {
     const struct config *config = app->first->setup.config;
     log_start((enum log_level)config->log.level, (enum log_format)config->log.format);
@@ -419,15 +481,16 @@ static int serve_until_term(struct app *app, const struct demo *demo) {
                       "single Redis, or one with replicas and sentinels\n");
         return EXIT_CONFIG;
     }
+    app->succession = succession_new(app->argv, app->environment);
     begin(app);
     log_policy(app);
     bool up = open_health(app) && make_workers(app) && open_admin(app);
     if (up) {
         each_worker(app, worker_start);
         app->pages.started = true;
+        inherit_close(app->environment);
         log_listening("data", config->listen.address, app->port);
-        if (!notify_tell(app->environment, "READY=1\nSTATUS=Serving"))
-            log_warn("whoever started this could not be told: see NOTIFY_SOCKET", F_NONE);
+        tell_that_it_serves(app);
         if (demo)
             demo_print_welcome(demo, config->tls.enabled, app->port);
         loop_run(&app->loop);
@@ -481,6 +544,7 @@ static int run_gateway(char *const *environment, const struct options *options) 
     if (!prepare(&app, options->config_file, environment))
         return EXIT_CONFIG;
     int code = EXIT_SUCCESS;
+    app.argv = options->argv;
     if (options->action == OPTIONS_RUN)
         code = serve_until_term(&app, NULL);
     else

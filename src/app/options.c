@@ -75,7 +75,7 @@ static bool reads_config(enum options_action action) {
 }
 
 enum options_verdict options_parse(int argc, char **argv, struct options *out) {
-    *out = (struct options){.action = OPTIONS_RUN};
+    *out = (struct options){.action = OPTIONS_RUN, .argv = argv};
     optind = 0; /* glibc: forget an earlier run */
     opterr = 0;
     for (;;) {
@@ -132,7 +132,7 @@ void options_print_help(FILE *to) {
         "      restart only with what is fine\n"
         "\n"
         "Signals: TERM and INT drain and end; the second one ends at once. HUP reads the\n"
-        "configuration again.\n"
+        "configuration again. USR2 starts the binary anew, which takes over the ports.\n"
         "Exit codes: 0 ended as told, 1 failed while running or not ready, 64 wrong command line,\n"
         "78 wrong configuration.\n",
         to);

@@ -31,6 +31,7 @@ struct options {
     enum options_action action;
     const char *config_file; /* borrows argv; NULL: the environment alone */
     const char *health_at;   /* OPTIONS_HEALTH_CHECK: where to ask, see io/ask.h; borrows argv */
+    char *const *argv;       /* what was parsed; borrowed */
     char complaint[160];     /* terminated; "" when fine */
 };
 

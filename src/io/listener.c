@@ -150,7 +150,7 @@ static bool fill_address(const char *address, int port, struct sockaddr_storage 
     return false;
 }
 
-static int bound_port_of(int fd) {
+int listener_port(int fd) {
     union {
         struct sockaddr_in6 v6;
         struct sockaddr_in v4;
@@ -193,6 +193,18 @@ int listener_socket(const char *address, int port, bool first, int *bound_port, 
             close(fd);
         return -1;
     }
-    *bound_port = bound_port_of(fd);
+    *bound_port = listener_port(fd);
     return fd;
+}
+
+bool listener_is_at(int fd, const char *address, int port) {
+    struct sockaddr_storage wanted = {0}, at = {0};
+    socklen_t wanted_len = 0, len = sizeof at, listens_len = sizeof(int);
+    int listens = 0;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listens_len) < 0 || !listens ||
+        getsockname(fd, (struct sockaddr *)&at, &len) < 0)
+        return false;
+    int bound = listener_port(fd);
+    return (port == 0 || port == bound) && fill_address(address, bound, &wanted, &wanted_len) &&
+           wanted_len == len && memcmp(&wanted, &at, len) == 0;
 }

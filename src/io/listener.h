@@ -21,3 +21,7 @@ void listener_free(struct listener *l);
  * `first`: nobody else may listen there yet; later ones share it with ours. Port 0: any free one;
  * *bound_port says which. */
 int listener_socket(const char *address, int port, bool first, int *bound_port, char why[256]);
+/* Does that descriptor listen there? Port 0: on any port. */
+bool listener_is_at(int fd, const char *address, int port);
+/* Its port; 0: it has none. */
+int listener_port(int fd);
