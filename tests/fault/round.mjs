@@ -19,6 +19,9 @@ const times = {
     forward_interval: '2s', max_hold: '1500ms', min_forward_gap: '200ms', max_rate: 100,
     expiry: '1h', // nothing may be excused by its age
 };
+/** Agents here connect more often than any does, and a controller that is back is noticed within
+ * the time for which failures are excused. */
+const patience = { limits: { connects_per_agent: 0 }, breaker: { open: '500ms', max_open: '1s' } };
 
 /** As the controller's journal counts. */
 const monotonicMs = () => Number(process.hrtime.bigint() / 1000000n);
@@ -47,7 +50,7 @@ class World {
         for (let i = 0; i < replicas; i++) {
             const gateway = await startGateway(this.stub, { config: {
                 workers, tls: { enabled: secure }, listen: { port: await freePort() },
-                ...(this.options.redis === false ? {} : { redis: { url: this.redis.url } }), heartbeat: times, log: { level: 'info' },
+                ...(this.options.redis === false ? {} : { redis: { url: this.redis.url } }), heartbeat: times, log: { level: 'info' }, ...patience,
                 ...this.options.config,
             } });
             this.replicas.push(Object.assign(gateway, { kills: [], number: i }));
