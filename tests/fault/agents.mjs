@@ -22,7 +22,7 @@ export function readEntry({ target, route, agent, body, status }) {
 export class Agent {
     mark = 0;
     acknowledged = []; // { mark, what, memory, by, at } of beats and disconnects answered 201
-    failures = []; // { what, by, at, why }: anything else
+    failures = []; // { what, by, at, end, why }: anything else
     #wires = new Map();
 
     constructor(n, dice, replicas) {
@@ -77,10 +77,10 @@ export class Agent {
         try {
             const answer = await this.#answer(by, bytes);
             const memory = answer.header('x-aiwm-ack') === 'memory';
-            if (answer.status !== 201) this.failures.push({ ...record, why: `${answer.status} ${answer.text}` });
+            if (answer.status !== 201) this.failures.push({ ...record, end: Date.now(), why: `${answer.status} ${answer.text}` });
             else if (what !== 'connect') this.acknowledged.push({ ...record, memory });
         } catch (error) {
-            this.failures.push({ ...record, why: error.message, network: true });
+            this.failures.push({ ...record, end: Date.now(), why: error.message, network: true });
             this.#wires.get(by)?.close();
             this.#wires.delete(by);
             this.home = this.dice.one(this.replicas); // as a balancer would

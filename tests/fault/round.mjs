@@ -114,11 +114,10 @@ class World {
 
     /** Failures nobody is to blame for: the replica was killed meanwhile; or it had to ask the
      * controller, which was down. */
-    #isExcused({ by, at, network, what }) {
-        const end = Date.now();
-        const killed = network && by.kills.some((k) => k >= at - 2000 && k <= end);
+    #isExcused({ by, at, end, network, what }) {
+        const killed = network && by.kills.some((k) => k >= at - 2000 && k <= end + 2000);
         const asks = what !== 'beat';
-        const stubDown = this.#down.stub.some(({ from, to }) => at >= from - 500 && at <= to + 3000);
+        const stubDown = this.#down.stub.some(({ from, to }) => end >= from - 500 && at <= to + 3000);
         return killed || (asks && stubDown);
     }
 
@@ -195,5 +194,5 @@ export function complaint({ lost: gone, overtaken: late, failures }) {
         const { memory, mark, what, by } = agent.acknowledged.at(-1);
         return `${agent.id}: last acknowledged ${what} ${mark} by ${by.number}${memory ? ', in memory' : ''}`;
     })}  ${late.length} overtaken\n${some(late, (o) => `${o.agent}: ${where(o.after)} after ${where(o.before)}`)
-    }  ${failures.length} failed requests\n${some(failures, (f) => `${f.agent}: ${f.what} by ${f.by.number}: ${f.why}`)}`;
+    }  ${failures.length} failed requests\n${some(failures, (f) => `${f.agent}: ${f.what} by ${f.by.number}, ${f.end - f.at} ms: ${f.why}`)}`;
 }
