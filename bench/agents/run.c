@@ -1,17 +1,10 @@
-#include "agents/run.h"
+#include "agents/run_inside.h"
 
-#include "agents/attack.h"
-#include "agents/child.h"
-#include "agents/fleet.h"
-#include "agents/lag.h"
-#include "agents/pacer.h"
 #include "agents/progress.h"
-#include "agents/watch.h"
 #include "base/clock.h"
 #include "base/panic.h"
 #include "stub/descriptors.h"
 
-#include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,134 +22,11 @@ enum {
     PORTS_PER_SOURCE = 10000,
 };
 
-struct run {
-    const struct run_options *o;
-    struct outcome *out;
-    struct rig *rig;
-    struct target target;
-    struct loop loop;
-    struct watch *watch;
-    struct fleet *fleet;
-    struct attack *attack;
-    struct child command;
-    struct lag lag;
-    struct pacer second, restart;
-    struct timer look;
-    struct event interrupt, terminate;
-    size_t stage;
-    int64_t start_us, stage_us, row_us, restart_us;
-    int64_t self_before, gateway_before; /* resident bytes */
-    size_t open_most;
-    int looks, settles;
-    struct tally shown;
-    bool ending; /* the stage is over, or we were interrupted */
-};
-
-static const struct stage *stage_of(const struct run *r) {
-    return &r->o->scenario->at[r->stage];
-}
-
-static int64_t since_start(const struct run *r, int64_t us) {
-    return us - r->start_us;
-}
-
-static void note(struct run *r, const char *what, const char *why) {
-    str_addf(&r->out->notes, "%s: %s\n", what, why);
-}
-
-static struct scene look_around(const struct run *r) {
-    return (struct scene){.seen = watch_seen(r->watch),
-                          .gateway = usage_of(rig_gateway_pid(r->rig)),
-                          .controller = usage_of(rig_controller_pid(r->rig)),
-                          .self = usage_of(getpid())};
-}
-
-/* ---- stages begin ---- */
-
-static void begin_attack(struct run *r, const struct stage *s) {
-    struct attack_options options = {.loop = &r->loop,
-                                     .target = &r->target,
-                                     .identities = r->o->identities,
-                                     .record = &r->out->record,
-                                     .agents = r->o->agents,
-                                     .kind = s->attack,
-                                     .rate = s->rate};
-    r->attack = attack_start(&options);
-    if (!r->attack)
-        note(r, s->name, "no descriptor left");
-}
-
-static void skip(struct run *r, const struct stage *s, const char *why) {
-    r->out->record.section[r->out->record.section_count - 1].skipped = true;
-    note(r, s->name, why);
-}
-
-static void begin_controller(struct run *r, const struct stage *s) {
-    char json[160], why[RIG_WHY];
-    struct str set;
-    if (s->state == STATE_PAUSE || s->state == STATE_RESUME || s->state == STATE_KILL) {
-        if (!rig_do(r->rig, s, why))
-            skip(r, s, why);
-        return;
-    }
-    str_init_fixed(&set, json, sizeof json);
-    STR_ADD(&set, "{");
-    if (s->state)
-        str_addf(&set, "\"outage\":\"%s\",",
-                 s->state == STATE_UP ? "off" : stage_state_name(s->state));
-    if (s->delay_us >= 0)
-        str_addf(&set, "\"delay_ms\":%.0f,", s->delay_us / 1000);
-    if (s->fail >= 0)
-        str_addf(&set, "\"fail_next\":%.0f,\"fail_status\":503,", s->fail);
-    set.len--; /* the last comma */
-    STR_ADD(&set, "}");
-    str_add_char(&set, '\0');
-    if (!watch_set(r->watch, json))
-        skip(r, s, "skipped: the controller has no control port here");
-}
-
-static void begin_gateway(struct run *r, const struct stage *s) {
-    char why[RIG_WHY];
-    if (!rig_do(r->rig, s, why))
-        skip(r, s, why);
-    else if (s->kind == STAGE_GATEWAY && s->state == STATE_KILL)
-        r->out->died = true;
-}
-
-static void begin_command(struct run *r, const struct stage *s) {
-    const char *argv[] = {"/bin/sh", "-c", s->command, NULL};
-    if (!child_start(&r->command, argv, environ, 0))
-        skip(r, s, "the command cannot be started");
-}
-
-static void begin_stage(struct run *r) {
-    const struct stage *s = stage_of(r);
-    struct scene scene = look_around(r);
-    int64_t now_us = clock_mono_us();
-    r->stage_us = now_us;
-    r->ending = false;
-    record_section_begin(&r->out->record, s, since_start(r, now_us), &scene);
-    if (s->kind == STAGE_CONNECT)
-        fleet_connect(r->fleet, now_us, (int64_t)s->within_us);
-    else if (s->kind == STAGE_LEAVE)
-        fleet_leave(r->fleet, now_us, (int64_t)s->within_us);
-    else if (s->kind == STAGE_ATTACK)
-        begin_attack(r, s);
-    else if (s->kind == STAGE_CONTROLLER)
-        begin_controller(r, s);
-    else if (s->kind == STAGE_RUN)
-        begin_command(r, s);
-    else if (s->kind == STAGE_GATEWAY || s->kind == STAGE_REDIS)
-        begin_gateway(r, s);
-    else if (s->kind == STAGE_RESTART)
-        pacer_set(&r->restart, r->restart_us = now_us);
-}
-
-/* ---- and end ---- */
+/* ---- stages end ---- */
 
 static void on_restart_due(void *arg) {
     struct run *r = arg;
-    const struct stage *s = stage_of(r);
+    const struct stage *s = run_stage(r);
     double per_minute = (double)r->o->agents * s->percent / 100;
     int64_t gap_us = (int64_t)(60e6 / per_minute), now_us = clock_mono_us();
     if (now_us >= r->stage_us + (int64_t)s->for_us)
@@ -176,7 +46,7 @@ static bool all_connected(struct run *r, const int32_t *state) {
 
 /* Is the stage over, by itself or by its time? */
 static bool is_over(struct run *r, int64_t now_us) {
-    const struct stage *s = stage_of(r);
+    const struct stage *s = run_stage(r);
     int32_t state[LIFE_STATE_COUNT];
     int64_t spent_us = now_us - r->stage_us;
     bool over = spent_us >= (int64_t)s->for_us;
@@ -195,8 +65,9 @@ static bool is_over(struct run *r, int64_t now_us) {
 }
 
 static void add_row(struct run *r, int64_t now_us) {
-    struct record_row row = {
-        .at_us = since_start(r, now_us), .stage = (int32_t)r->stage, .scene = look_around(r)};
+    struct record_row row = {.at_us = run_since_start(r, now_us),
+                             .stage = (int32_t)r->stage,
+                             .scene = run_look_around(r)};
     fleet_states(r->fleet, row.state);
     record_row_add(&r->out->record, &row);
     r->row_us = now_us;
@@ -208,22 +79,22 @@ static void finish(struct run *r);
  * take longer than what is measured. */
 static void next_stage(void *arg) {
     struct run *r = arg;
-    struct scene scene = look_around(r);
+    struct scene scene = run_look_around(r);
     int64_t now_us = clock_mono_us();
-    record_section_end(&r->out->record, since_start(r, now_us), &scene);
+    record_section_end(&r->out->record, run_since_start(r, now_us), &scene);
     if (r->out->partial || r->stage + 1 >= r->o->scenario->count) {
         add_row(r, now_us);
         finish(r);
         return;
     }
     r->stage++;
-    begin_stage(r);
+    run_begin_stage(r);
     add_row(r, clock_mono_us()); /* where plots of the stage begin */
 }
 
 static void set_cost(struct run *r, const struct stage *next) {
     char json[64];
-    if (!r->o->rig.stub || next->unmeasured || !stage_of(r)->unmeasured)
+    if (!r->o->rig.stub || next->unmeasured || !run_stage(r)->unmeasured)
         return;
     (void)snprintf(json, sizeof json, "{\"connect_cost_ms\":%d}", r->o->rig.connect_cost_ms);
     (void)watch_set(r->watch, json);
@@ -238,7 +109,7 @@ static void end_stage(struct run *r) {
     r->attack = NULL;
     pacer_set(&r->restart, INT64_MAX);
     if (r->stage + 1 < r->o->scenario->count)
-        set_cost(r, stage_of(r) + 1);
+        set_cost(r, run_stage(r) + 1);
     watch_ask(r->watch, next_stage, r);
 }
 
@@ -246,7 +117,7 @@ static void end_stage(struct run *r) {
 
 static void show(struct run *r, int64_t now_us) {
     const struct record *record = &r->out->record;
-    const struct stage *s = stage_of(r);
+    const struct stage *s = run_stage(r);
     double length_us = (double)(now_us - r->row_us);
     struct progress p = {
         .side = r->out->side,
@@ -280,7 +151,7 @@ static void on_look(void *arg) {
     if (++r->looks % SAMPLE_EVERY == 0) {
         int32_t state[LIFE_STATE_COUNT];
         fleet_states(r->fleet, state);
-        record_sample_add(&r->out->record, since_start(r, now_us), state[LIFE_CONNECTED]);
+        record_sample_add(&r->out->record, run_since_start(r, now_us), state[LIFE_CONNECTED]);
     }
     if (r->looks % SHOW_EVERY == 0)
         show(r, now_us);
@@ -350,7 +221,7 @@ static void on_settle(void *arg) {
 static void finish(struct run *r) {
     timer_stop(&r->look);
     if (watch_seen(r->watch).turned_away > 0)
-        note(r, "the stub", "it had no descriptor left, and closed connections at once");
+        run_note(r, "the stub", "it had no descriptor left, and closed connections at once");
     pacer_set(&r->second, INT64_MAX);
     lag_stop(&r->lag);
     timer_init(&r->look, &r->loop, on_settle, r);
@@ -394,7 +265,7 @@ static bool make_fleet(struct run *r) {
                                     .max_open = room < o->agents ? room : o->agents};
     r->out->max_open = options.max_open;
     if (options.max_open < o->agents)
-        note(r, "descriptors", "fewer than agents: idle connections are closed to make room");
+        run_note(r, "descriptors", "fewer than agents: idle connections are closed to make room");
     r->self_before = usage_of(getpid()).memory;
     r->fleet = fleet_new(&options);
     return r->fleet != NULL;
@@ -430,7 +301,7 @@ static bool start(struct run *r) {
 
 static void on_first_look(void *arg) {
     struct run *r = arg;
-    begin_stage(r);
+    run_begin_stage(r);
     add_row(r, clock_mono_us());
 }
 

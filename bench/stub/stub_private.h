@@ -163,15 +163,17 @@ void stub_token_sign(const struct stub *stub, struct span claims, struct str *ou
 /* The first 8 hex digits of the SHA-256 of `text`. */
 void stub_token_fingerprint(const char *text, char out[9]);
 
-/* ---- stub_agents.c ---- */
+/* ---- stub_fleet.c ---- */
 struct agents *stub_agents_new(int count);
 void stub_agents_free(struct agents *agents);
 void stub_agents_reset(struct agents *agents);
+bool stub_agents_is_id(const char *id);
+
+/* ---- stub_agents.c ---- */
 /* Answers if the path is one of the agent API's; false when it is not. */
 bool stub_agents_handle(struct call *c);
 /* The token a request came with; false when it answered instead. Release who->all in any case. */
 bool stub_agents_token_is_good(struct call *c, struct claims *who);
-bool stub_agents_is_id(const char *id);
 /* Of a heartbeat; false for NULL. */
 bool stub_agents_is_beat_status(const char *status);
 /* A heartbeat at that time, unless there was a later one; false when there is no such agent. */
