@@ -69,6 +69,8 @@ ALL_LDFLAGS := -pthread $(LDFLAGS_$(FLAVOUR)) $(LDFLAGS)
 
 object = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 LIB    := $(call object,$(SOURCES) $(STUB))
+# With other targets name these, not `all`: its make of its own would compile the same beside them.
+PROGRAMS := $(BUILD)/aiwm-gateway $(BUILD)/aiwm-stub $(BUILD)/aiwm-bench
 
 # V=1 shows the commands.
 ifeq ($(V),1)
@@ -93,7 +95,7 @@ AGAIN = $(MAKE) --no-print-directory $(if $(Q),-s) $(if $(findstring jobserver,$
 all:
 	@pkg-config --exists $(LIBRARIES) 2>/dev/null || \
 	 { echo "libraries are missing: \`make deps-build\` installs them"; exit 1; }
-	@+$(AGAIN) $(BUILD)/aiwm-gateway $(BUILD)/aiwm-stub $(BUILD)/aiwm-bench
+	@+$(AGAIN) $(PROGRAMS)
 
 ##   make run             installs what is missing, builds, starts the demo; Ctrl-C ends it.
 ##                        AIWM_GATEWAY_UPSTREAM_URL=... AIWM_GATEWAY_JWT_SECRET=... make run
@@ -104,7 +106,7 @@ run: deps-run
 
 ##   make test            installs what tests need and runs them all; E2E=agent: one file of e2e
 test: deps-test
-	@+$(AGAIN) all $(BUILD)/unit $(TARGETS:%=$(BUILD)/replay_%)
+	@+$(AGAIN) $(PROGRAMS) $(BUILD)/unit $(TARGETS:%=$(BUILD)/replay_%)
 	@BUILD=$(BUILD) tests/support/run-tests.sh unit replay e2e contrib
 
 ##   make unit            the unit tests alone
@@ -141,7 +143,7 @@ proof: deps-test
 ##                        docs/performance.md. ROWS=heartbeat,forged: only these
 .PHONY: bench-peers
 bench-peers: deps-bench
-	@+$(AGAIN) all $(BUILD)/bench-client
+	@+$(AGAIN) $(PROGRAMS) $(BUILD)/bench-client
 	@BUILD=$(abspath $(BUILD)) node bench/peers/peers.mjs
 
 ##   make bench-growth    how a heartbeat's cost grows with agents, connections, its body
@@ -153,7 +155,7 @@ bench-growth: deps-bench
 ##   make bench-durable   what it costs that a heartbeat is in Redis before it is acknowledged
 .PHONY: bench-durable
 bench-durable: deps-bench
-	@+$(AGAIN) all $(BUILD)/bench-client
+	@+$(AGAIN) $(PROGRAMS) $(BUILD)/bench-client
 	@BUILD=$(abspath $(BUILD)) node bench/peers/durable.mjs
 
 ##   make bench-check     instructions per request on six hot paths, against those stored;
