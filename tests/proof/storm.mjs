@@ -25,6 +25,8 @@ const BURN = process.env.BURN === '1';
 const BEATERS = 20;
 const CALM_S = 8;
 const BUCKET_S = 10;
+const LOOKS_A_SECOND = 10;
+const PROCESSORS = BURN ? 1 : 2;
 const PAUSES_MS = [1000, 2000, 4000];
 const LOCAL_MS = 300000;
 
@@ -145,20 +147,27 @@ async function capacity() {
     }));
     const perSecond = done / ((performance.now() - start) / 1000);
     await stub.child.kill();
-    return Math.max(perSecond, BURN ? 0 : 2 * (1000 / COST_MS));
+    return Math.max(perSecond, BURN ? 0 : PROCESSORS * (1000 / COST_MS));
 }
 
 const connectsAtOnce = (gateway) => gateway.metric('controller_calls', 'class="connect"');
 
-/** Until all are connected, or the time is over; a bucket at least. */
+/** Until all are connected, or the time is over; a bucket at least. How many connects the controller had
+ * at once, looked at ten times a second: at most, and in how many looks enough for all its processors,
+ * from the first second until only those were left. */
 async function watch(fleet, gateway) {
-    let mostAtOnce = gateway && 0;
-    for (let second = 1; second <= SECONDS; second++) {
-        await sleep(Math.max(0, fleet.start + second * 1000 - performance.now()));
-        if (gateway) mostAtOnce = Math.max(mostAtOnce, await connectsAtOnce(gateway));
-        if (fleet.times.length === AGENTS && second >= BUCKET_S) break;
+    const seen = [];
+    for (let look = 1; look <= SECONDS * LOOKS_A_SECOND; look++) {
+        await sleep(Math.max(0, fleet.start + (look * 1000) / LOOKS_A_SECOND - performance.now()));
+        const left = AGENTS - fleet.times.length;
+        if (gateway) seen.push({ look, left, count: await connectsAtOnce(gateway) });
+        if (left === 0 && look >= BUCKET_S * LOOKS_A_SECOND) break;
     }
-    return mostAtOnce;
+    const working = seen.filter(({ look, left }) => look > LOOKS_A_SECOND && left > 8);
+    return {
+        mostAtOnce: gateway && Math.max(...seen.map(({ count }) => count)),
+        busy: (100 * working.filter(({ count }) => count >= PROCESSORS).length) / working.length,
+    };
 }
 
 async function storm({ direct, obeys, known }) {
@@ -167,7 +176,7 @@ async function storm({ direct, obeys, known }) {
     const beaters = await startBeaters(port);
     const fleet = new Fleet(port, obeys);
     fleet.begin();
-    const mostAtOnce = await watch(fleet, gateway);
+    const { mostAtOnce, busy } = await watch(fleet, gateway);
     const bcrypts = (await stub.counts()).bcrypts - before;
     const underWay = gateway ? await connectsAtOnce(gateway) : 0;
     const connected = fleet.times.length;
@@ -176,7 +185,7 @@ async function storm({ direct, obeys, known }) {
     await gateway?.child.kill();
     await stub.child.kill();
     const wasted = known ? 0 : Math.max(0, bcrypts - connected - underWay);
-    return { fleet, connected, bcrypts, underWay, wasted, mostAtOnce, beats };
+    return { fleet, connected, bcrypts, underWay, wasted, mostAtOnce, busy, beats };
 }
 
 /** What a beat takes through a gateway that has nothing else to do. */
@@ -222,6 +231,8 @@ function judgeAll({ direct, ignored, obeyed, known }, perSecond) {
     const share = (100 * obeyed.connected) / (perSecond * (all ?? SECONDS));
     judge(`Retry-After obeyed: ${share.toFixed(1)} % of the controller's capacity, ${perSecond.toFixed(1)} a second (95 %)`,
         share >= 95);
+    console.log(`       it had work for all its processors in ${obeyed.busy.toFixed(1)} % of the looks (ignored: ` +
+        `${ignored.busy.toFixed(1)} %)`);
     judge(`Retry-After obeyed: bcrypts wasted ${obeyed.wasted} (0)`, obeyed.wasted === 0);
     judge(`known: all connected after ${seconds(known.fleet.secondOf(1))} (5 s)`, known.fleet.secondOf(1) <= 5);
     judge(`known: ${((100 * known.bcrypts) / AGENTS).toFixed(1)} % of them cost a bcrypt (5 %)`,
