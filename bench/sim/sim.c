@@ -112,7 +112,8 @@ static bool is_down(const struct sim *s) {
 
 static int64_t cost_us(struct sim *s) {
     bool slow = s->setup->slow_from_us > 0 && s->now_us >= s->setup->slow_from_us;
-    int64_t cost = s->setup->cost_us * (slow ? 2 : 1);
+    bool swings = s->setup->swing > 0 && s->now_us / s->setup->swing_us % 2 == 1;
+    int64_t cost = s->setup->cost_us * (slow ? 2 : 1) * (swings ? s->setup->swing : 1);
     return cost + (int64_t)(draw(s) % (uint32_t)(cost / 5)) - cost / 10; /* a tenth up and down */
 }
 

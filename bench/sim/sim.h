@@ -21,6 +21,8 @@ struct sim_setup {
     int64_t cost_us;      /* of a bcrypt */
     int places;           /* queue.connect */
     int64_t slow_from_us; /* from then on a bcrypt costs twice as much; 0: never */
+    int64_t swing_us; /* for so long it costs as it should, then as long `swing` times as much */
+    int swing;        /* (others work on the controller's machine); 0: it does not swing */
     int64_t down_from_us; /* the controller refuses connections; 0: never */
     int64_t down_until_us;
     int64_t until_us; /* at most SIM_SECONDS_MAX seconds */

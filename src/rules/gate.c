@@ -7,8 +7,12 @@ enum {
     GAPS = 24,                  /* that the mean of them goes back */
     RAMP_PART = 2,              /* half the places */
     GRACE_PART = 8,             /* of the wait: what an estimate may be wrong by */
+    BEST_US = 240 * SECOND_US,  /* how long a quicker pace than now's is counted on */
     PACE_PERCENT = 97,          /* of the learnt time between two: a little too fast, see above */
 };
+
+/* Less than that is chance. */
+static const double SLOWER = 1.25;
 
 /* What a call takes before anything is known, pessimistic: a guess too low lets in more than can be
  * served. */
@@ -27,6 +31,7 @@ void gate_init(struct gate *g, const struct gate_policy *policy) {
         queue_init(&g->lane[i].queue);
         concurrency_init(&g->lane[i].concurrency, policy->places[i], first_guess_us[i]);
         g->lane[i].gap_us = (double)first_guess_us[i] / (double)policy->places[i];
+        g->lane[i].best_gap_us = g->lane[i].gap_us;
     }
 }
 
@@ -137,12 +142,21 @@ static int64_t later(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
+/* A pace guessed too low leaves the controller without work when it is quicker again, and those who
+ * were told a late time cannot be called back; one guessed too high costs some of them a second
+ * refusal. So a controller that became slower is taken for as quick as it was, for a while. */
+static int64_t dealing_gap_us(const struct gate_lane *lane) {
+    bool became_slower = lane->gap_us > lane->best_gap_us * SLOWER;
+    return (int64_t)(became_slower ? lane->best_gap_us : lane->gap_us);
+}
+
 static int64_t deal_slot(struct gate *g, const struct gate_wish *wish, uint32_t random,
                          int64_t now_us) {
     int64_t gap = gap_us(g, GATE_CONNECT);
     int64_t work_us = g->lane[GATE_CONNECT].queue.count * gap;
     int64_t back_us = now_us + breaker_wait_us(&g->breaker, now_us);
-    struct slots_pace pace = {.gap_us = later(gap * PACE_PERCENT / 100, 1),
+    int64_t dealing_us = dealing_gap_us(&g->lane[GATE_CONNECT]);
+    struct slots_pace pace = {.gap_us = later(dealing_us * PACE_PERCENT / 100, 1),
                               .earliest_us = later(now_us + work_us - CUSHION_US, back_us)};
     return slots_deal(g->slots, wish->who, &pace, random, now_us);
 }
@@ -177,6 +191,13 @@ void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result resul
                              lane->inside, now_us);
 }
 
+/* Believed again what is slower only bit by bit, so long as it lasts. */
+static void note_best(struct gate_lane *lane, double passed_us) {
+    double slower = lane->gap_us - lane->best_gap_us;
+    double part = passed_us < BEST_US ? passed_us / BEST_US : 1;
+    lane->best_gap_us += slower > 0 && lane->gaps == GAPS ? slower * part : slower;
+}
+
 /* How quickly the controller works off what it is given: seen directly, since what a call takes
  * says it only together with how many there were all the while. */
 static void measure_gap(struct gate *g, enum gate_class class, int64_t now_us) {
@@ -186,6 +207,7 @@ static void measure_gap(struct gate *g, enum gate_class class, int64_t now_us) {
         double gap = (double)(now_us - lane->full_out_us);
         lane->gaps += lane->gaps < GAPS;
         lane->gap_us += (gap - lane->gap_us) / (double)(lane->gaps + 1);
+        note_best(lane, gap);
     }
     lane->full_out_us = is_full ? now_us : 0;
 }

@@ -53,6 +53,7 @@ struct gate_lane {
     struct queue queue;
     struct concurrency concurrency;
     double gap_us;       /* between two that leave, while all places are taken; of late */
+    double best_gap_us;  /* the least it was in the last minutes */
     int64_t gaps;        /* so many were measured */
     int64_t full_out_us; /* when the last one left while all were taken; 0: they are not */
 };

@@ -377,6 +377,36 @@ Test(gate, a_controller_that_becomes_half_as_quick_is_not_overrun) {
     cr_assert_leq(r.all_us, 105LL * SECOND);
 }
 
+/* Bcrypts that the controller could have done until then. */
+static double could_do(const struct sim_setup *s, int64_t until_us) {
+    double done = 0;
+    enum { TICK_US = 10000 };
+    for (int64_t now = 0; now < until_us; now += TICK_US) {
+        double cost_us = (double)s->cost_us * (now / s->swing_us % 2 == 1 ? s->swing : 1);
+        done += TICK_US * (double)s->processors / cost_us;
+    }
+    return done;
+}
+
+/* Others work on its machine: who was told a late time while it was slow cannot be called back. */
+Test(gate, a_controller_whose_pace_swings_is_kept_at_work) {
+    static struct sim_result r;
+    for (int64_t period_s = 2; period_s <= 40; period_s *= 2) {
+        struct sim_setup s = storm;
+        s.obeys = true;
+        s.until_us = 300LL * SECOND;
+        s.swing_us = period_s * SECOND;
+        s.swing = 4;
+        sim_run(&s, &r);
+        cr_assert_eq(r.wasted, 0);
+        cr_assert_eq(r.bcrypts, s.agents);
+        cr_assert_geq(r.all_us, 0);
+        cr_assert_leq(could_do(&s, r.all_us) * 95, s.agents * 100, "%lld s: all after %lld us",
+                      (long long)period_s, (long long)r.all_us);
+        cr_assert_leq(r.refused_in_time, s.agents, "%d were told a time twice", r.refused_in_time);
+    }
+}
+
 Test(gate, who_ignores_it_is_bounded_and_nothing_is_wasted) {
     static struct sim_result direct, ignored;
     struct sim_setup s = storm;
