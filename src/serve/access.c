@@ -287,43 +287,53 @@ static void spell(const struct config *config, struct line *line) {
 /* The fields of a line, in order: name, kind, whether it is there, its value. This is the
  * allow-list; docs/logs.md explains each. */
 #define ACCESS_FIELDS(X)                                                                           \
-    X("request_id", SPAN, true, r->correlation)                                                    \
-    X("agent", TEXT, r->has_agent, line->agent)                                                    \
-    X("route", TEXT, r->route, route_of(r))                                                        \
-    X("class", TEXT, r->route, classes[r->route->counted])                                         \
-    X("method", SPAN, r->method.len > 0, r->method)                                                \
-    X("path", SPAN, line->path.len > 0, str_span(&line->path))                                     \
-    X("query", SPAN, line->query.len > 0, str_span(&line->query))                                  \
-    X("status", INT, report->status != 0, report->status)                                          \
-    X("outcome", TEXT, true, outcome_of(r, report))                                                \
-    X("code", TEXT, r->code, r->code)                                                              \
-    X("bytes_in", INT, true, report->received)                                                     \
-    X("bytes_out", INT, true, report->sent)                                                        \
-    X("duration_us", INT, true, duration_us(report))                                               \
-    X("upstream", TEXT, r->asked, r->upstream)                                                     \
-    X("upstream_us", INT, r->asked, r->upstream_us)                                                \
-    X("client", TEXT, true, line->client)                                                          \
-    X("tls", TEXT, exchange_is_tls(line->x), exchange_tls_version(line->x))                        \
-    X("tls_resumed", INT, exchange_is_tls(line->x), exchange_tls_resumed(line->x))                 \
-    X("token", TEXT, r->has_token, line->token)                                                    \
-    X("left_out", INT, line->left_out > 0, line->left_out)
+    X(request_id, SPAN, true, r->correlation)                                                      \
+    X(agent, TEXT, r->has_agent, line->agent)                                                      \
+    X(route, TEXT, r->route, route_of(r))                                                          \
+    X(class, TEXT, r->route, classes[r->route->counted])                                           \
+    X(method, SPAN, r->method.len > 0, r->method)                                                  \
+    X(path, SPAN, line->path.len > 0, str_span(&line->path))                                       \
+    X(query, SPAN, line->query.len > 0, str_span(&line->query))                                    \
+    X(status, INT, report->status != 0, report->status)                                            \
+    X(outcome, TEXT, true, outcome_of(r, report))                                                  \
+    X(code, TEXT, r->code, r->code)                                                                \
+    X(bytes_in, INT, true, report->received)                                                       \
+    X(bytes_out, INT, true, report->sent)                                                          \
+    X(duration_us, INT, true, duration_us(report))                                                 \
+    X(upstream, TEXT, r->asked, r->upstream)                                                       \
+    X(upstream_us, INT, r->asked, r->upstream_us)                                                  \
+    X(client, TEXT, true, line->client)                                                            \
+    X(tls, TEXT, exchange_is_tls(line->x), exchange_tls_version(line->x))                          \
+    X(tls_resumed, INT, exchange_is_tls(line->x), exchange_tls_resumed(line->x))                   \
+    X(token, TEXT, r->has_token, line->token)                                                      \
+    X(left_out, INT, line->left_out > 0, line->left_out)
 
-enum {
-#define X(name, kind, there, value) +1
-    FIELD_COUNT = ACCESS_FIELDS(X)
+/* Each says whether it is there. */
+#define X(name, kind, there, value)                                                                \
+    static bool field_##name(const struct line *line, struct log_field *out) {                     \
+        const struct record *r = line->r;                                                          \
+        const struct exchange_report *report = line->report;                                       \
+        (void)r;                                                                                   \
+        (void)report;                                                                              \
+        if (!(there))                                                                              \
+            return false;                                                                          \
+        *out = F_##kind(#name, value);                                                             \
+        return true;                                                                               \
+    }
+ACCESS_FIELDS(X)
+#undef X
+
+static bool (*const field_rows[])(const struct line *line, struct log_field *out) = {
+#define X(name, kind, there, value) field_##name,
+    ACCESS_FIELDS(X)
 #undef X
 };
 
 static void write_line(const struct line *line) {
-    const struct record *r = line->r;
-    const struct exchange_report *report = line->report;
-    struct log_field fields[FIELD_COUNT + 1];
+    struct log_field fields[sizeof field_rows / sizeof *field_rows + 1];
     size_t n = 0;
-#define X(name, kind, there, value)                                                                \
-    if (there)                                                                                     \
-        fields[n++] = F_##kind(name, value);
-    ACCESS_FIELDS(X)
-#undef X
+    for (size_t i = 0; i < sizeof field_rows / sizeof *field_rows; i++)
+        n += field_rows[i](line, &fields[n]);
     fields[n] = F_NONE;
     log_write(LOG_INFO, "request", fields);
 }
