@@ -155,7 +155,9 @@ static void add_tick(struct str *out, const struct frame *f, bool is_x, double v
     if (is_x) {
         double x = pixel_x(f, value);
         str_addf(out, "<path class=\"g\" d=\"M%.1f %dV%d\"/>", x, TOP, HEIGHT - BOTTOM);
-        add_label(out, x, HEIGHT - BOTTOM + 16, "middle", memory);
+        bool is_last = x > WIDTH - RIGHT - 1; /* and would not fit otherwise */
+        add_label(out, is_last ? WIDTH : x, HEIGHT - BOTTOM + 16, is_last ? "end" : "middle",
+                  memory);
     } else {
         double y = pixel_y(f, value);
         str_addf(out, "<path class=\"g\" d=\"M%d %.1fH%d\"/>", LEFT, y, WIDTH - RIGHT);
