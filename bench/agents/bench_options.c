@@ -79,6 +79,7 @@ static const struct row rows[] = {
     COUNT_ROW(
         "controller-processors", processors, 0, 0, 4,
         "that CPU is not burnt here but waited for, on so many processors of the stub's own (0)"),
+    FLAG_ROW("with-redis", redis, "the gateway that is started has a Redis of its own"),
     FLAG_ROW("bulk", bulk, "the stub takes heartbeats in bulk"),
     {"gateway-env", "NAME=VALUE", ENV, 0, 0, 0, 0, 0,
      "a setting of the gateway that is started; may be repeated"},
@@ -257,7 +258,8 @@ static bool read_scenario(struct bench_options *o, char why[SCENARIO_WHY]) {
                                      .rate = o->rate,
                                      .warm = o->warm,
                                      .warm_us = o->warm_us,
-                                     .rest_us = o->rest_us};
+                                     .rest_us = o->rest_us,
+                                     .redis = o->redis};
     if (scenario_preset(name, &wishes, &o->scenario))
         return true;
     char *text = files_read(NULL, name, &len, &problem);
@@ -384,6 +386,7 @@ static void choose_side(const struct bench_options *o, const char *side, struct 
     out->url = gateway || direct ? NULL : side ? side : o->target;
     out->rig.stub = gateway || direct;
     out->rig.gateway = gateway;
+    out->rig.redis = gateway && o->redis;
     (void)snprintf(out->side, sizeof out->side, "%.60s",
                    gateway  ? "gateway"
                    : direct ? "direct"

@@ -15,7 +15,7 @@ struct bench_options {
     struct scenario scenario;
 
     const char *target, *side[2]; /* side: of --compare; "direct", "gateway" or a URL */
-    bool direct, with_gateway, plain, insecure, own_target, bulk;
+    bool direct, with_gateway, plain, insecure, own_target, bulk, redis;
     const char *ca_file, *agents_file;
     double runs, agents, connect_cost, processors, control_port, health_port;
     double gateway_pid, controller_pid, redis_pid, sources;

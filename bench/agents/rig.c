@@ -1,6 +1,7 @@
 #include "agents/rig.h"
 
 #include "agents/child.h"
+#include "agents/own_redis.h"
 #include "base/panic.h"
 #include "io/tls.h"
 #include "rules/json_scan.h"
@@ -20,6 +21,7 @@ struct rig {
     struct rig_options o;
     char directory[PATH_MAX]; /* where our own program is: theirs are beside it */
     struct child stub, gateway;
+    struct own_redis redis;
     int stub_port, control_port, data_port, health_port;
     char url[64];
     struct str certificate, key;
@@ -107,6 +109,8 @@ static void fill_environment(const struct rig *r, struct environment *e) {
     for (int i = 0; i < RIG_ENV_MAX && r->o.env[i]; i++)
         e->at[e->count++] = must_strdup(r->o.env[i]);
     add_variable(e, "UPSTREAM_URL", "http://127.0.0.1:%d", r->stub_port);
+    if (r->o.redis)
+        add_variable(e, "REDIS_URL", "redis://127.0.0.1:%d", r->redis.port);
     add_variable(e, "JWT_SECRET", "%s", STUB_JWT_SECRET);
     add_variable(e, "LISTEN_ADDRESS", "127.0.0.1");
     add_variable(e, "LISTEN_PORT", "%d", r->data_port);
@@ -166,12 +170,15 @@ struct rig *rig_start(const struct rig_options *options, char why[RIG_WHY]) {
     r->o = *options;
     child_init(&r->stub);
     child_init(&r->gateway);
+    own_redis_init(&r->redis);
     str_init(&r->certificate, PEM_MAX);
     str_init(&r->key, PEM_MAX);
     bool fine = find_directory(r) || complain(why, "no /proc", "self/exe");
     fine = fine && (!options->stub || start_stub(r, why));
     if (fine && options->gateway && options->tls && !tls_self_signed(&r->certificate, &r->key))
         fine = complain(why, "no certificate could be made", "OpenSSL");
+    if (fine && options->redis && !own_redis_start(&r->redis, START_MS))
+        fine = complain(why, "Redis did not start", "redis-server");
     fine = fine && (!options->gateway || start_gateway(r, why));
     if (!fine) {
         rig_stop(r);
@@ -186,6 +193,7 @@ struct rig *rig_start(const struct rig_options *options, char why[RIG_WHY]) {
 void rig_stop(struct rig *r) {
     child_stop(&r->gateway, STOP_MS);
     child_stop(&r->stub, STOP_MS);
+    own_redis_stop(&r->redis, STOP_MS);
     if (r->key.ptr)
         explicit_bzero(r->key.ptr, r->key.len);
     str_release(&r->certificate);
@@ -220,6 +228,7 @@ pid_t rig_controller_pid(const struct rig *r) {
 void rig_drain(struct rig *r) {
     child_drain(&r->gateway);
     child_drain(&r->stub);
+    child_drain(&r->redis.child);
 }
 
 /* ---- trouble ---- */
@@ -248,9 +257,25 @@ static bool gateway_do(struct rig *r, enum stage_state state, char why[RIG_WHY])
     return signal_pid(rig_gateway_pid(r), state, why);
 }
 
+static bool redis_do(struct rig *r, enum stage_state state, char why[RIG_WHY]) {
+    if (!r->o.redis)
+        return signal_pid(r->o.redis_pid, state, why);
+    if (state == STATE_START && r->redis.child.pid > 0)
+        return complain(why, "skipped", "Redis runs already");
+    if (state == STATE_START)
+        return own_redis_start(&r->redis, START_MS) ||
+               complain(why, "Redis did not start again", "redis-server");
+    if (state == STATE_KILL) {
+        child_kill(&r->redis.child);
+        return true;
+    }
+    return signal_pid(r->redis.child.pid, state, why);
+}
+
 bool rig_do(struct rig *r, const struct stage *stage, char why[RIG_WHY]) {
     if (stage->kind == STAGE_GATEWAY)
         return gateway_do(r, stage->state, why);
-    return signal_pid(stage->kind == STAGE_REDIS ? r->o.redis_pid : rig_controller_pid(r),
-                      stage->state, why);
+    if (stage->kind == STAGE_REDIS)
+        return redis_do(r, stage->state, why);
+    return signal_pid(rig_controller_pid(r), stage->state, why);
 }

@@ -12,6 +12,7 @@ enum { RIG_WHY = 320, RIG_ENV_MAX = 16 };
 
 struct rig_options {
     bool stub, gateway; /* start them */
+    bool redis;         /* the gateway that is started has one of its own */
     bool tls;           /* of the gateway */
     size_t agents;
     int connect_cost_ms;          /* of the stub */

@@ -222,6 +222,13 @@ static void add_trouble(struct scenario *s, const struct scenario_wishes *w, con
     trouble->for_us = w->for_us;
 }
 
+static void add_state(struct scenario *s, const struct scenario_wishes *w, enum stage_kind kind,
+                      const char *name, enum stage_state state) {
+    struct stage *stage = add(s, kind, name);
+    stage->state = state;
+    stage->for_us = w->for_us;
+}
+
 static void make_chaos(struct scenario *s, const struct scenario_wishes *w) {
     add_connect(s, w, "connect");
     add_hold(s, "calm", w->for_us);
@@ -231,10 +238,14 @@ static void make_chaos(struct scenario *s, const struct scenario_wishes *w) {
     add_trouble(s, w, "controller is back again", STATE_UP, -1, -1);
     add_trouble(s, w, "controller takes 500 ms", STATE_NONE, 500e3, -1);
     add_trouble(s, w, "controller fails 200 calls", STATE_NONE, 0, 200);
+    if (w->redis) {
+        add_state(s, w, STAGE_REDIS, "Redis hangs", STATE_PAUSE);
+        add_state(s, w, STAGE_REDIS, "Redis answers again", STATE_RESUME);
+        add_state(s, w, STAGE_REDIS, "Redis dies", STATE_KILL);
+        add_state(s, w, STAGE_REDIS, "Redis is back", STATE_START);
+    }
     add(s, STAGE_GATEWAY, "gateway dies")->state = STATE_KILL;
-    struct stage *start = add(s, STAGE_GATEWAY, "gateway is back");
-    start->state = STATE_START;
-    start->for_us = w->for_us;
+    add_state(s, w, STAGE_GATEWAY, "gateway is back", STATE_START);
 }
 
 static void make_attack(struct scenario *s, const struct scenario_wishes *w) {

@@ -23,7 +23,8 @@ enum {
       "becomes `state` up, refuse, hang, pause or resume; gets a "                                 \
       "`delay`; has the next `fail` calls fail")                                                   \
     X(GATEWAY, "gateway", "becomes `state` kill, start, pause or resume")                          \
-    X(REDIS, "redis", "becomes `state` pause, resume or kill (needs --redis-pid)")                 \
+    X(REDIS, "redis",                                                                              \
+      "becomes `state` pause, resume, kill or start (--with-redis, or --redis-pid)")               \
     X(RUN, "run", "runs a `command` of yours and waits for its end")
 
 enum stage_kind {
@@ -87,6 +88,7 @@ struct scenario_wishes {
     bool warm;        /* everyone was connected once before, and said goodbye */
     double warm_us;   /* that takes this long */
     double rest_us;   /* and then all is quiet for this long */
+    bool redis;       /* chaos: there is one to be stopped */
 };
 
 /* storm, steady, rolling, soak, chaos, attack; false for any other name. */

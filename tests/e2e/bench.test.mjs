@@ -257,6 +257,35 @@ stages:
     assert.match(run.notes, /redis pause: skipped/);
 });
 
+test('has a Redis of its own for the gateway, stops and starts it, and leaves nothing behind', async () => {
+    const file = path.join(dir, 'redis.yaml');
+    fs.writeFileSync(file, `
+with-gateway: true
+with-redis: true
+agents: 20
+beat: 200ms
+stages:
+  - {do: connect, within: 200ms}
+  - {do: redis, state: pause, for: 300ms}
+  - {do: redis, state: resume, for: 300ms}
+  - {do: redis, state: kill, for: 300ms}
+  - {do: redis, state: start, for: 500ms}
+  - {do: run, command: 'cat /proc/$PPID/task/$PPID/children > ${dir}/children'}
+`);
+    const own = fs.mkdtempSync(path.join(dir, 'tmp-'));
+    const out = path.join(dir, 'redis');
+    const child = new Child(program, [file, '--out', out, '--max-lag', '1h'], { env: { TMPDIR: own } });
+    await eventually('its directory', () => fs.readdirSync(own).length === 1);
+    assert.equal((await within(60000, 'the bench to end', child.exited)).code, 0);
+    const [{ runs: [run] }] = JSON.parse(fs.readFileSync(path.join(out, 'report.json'), 'utf8')).sides;
+    assert.deepEqual(run.stages.filter(({ skipped }) => skipped), []);
+    assert.equal(run.figures.errors, 0, 'agents do not notice');
+    assert.deepEqual(fs.readdirSync(own), []);
+    const pids = fs.readFileSync(path.join(dir, 'children'), 'utf8').trim().split(' ').map(Number);
+    assert.ok(pids.length >= 3, 'stub, gateway, Redis');
+    for (const pid of pids) assert.ok(gone(pid), String(pid));
+});
+
 test('attacks: nobody gets in, and agents go on', async () => {
     const end = await benchReport('attack', '--with-gateway', '--agents', 20, '--within', '100ms', '--for', '1s',
         '--rate', 50, '--beat', '200ms', '--connect-cost-ms', 0, '--fail-if', 'attack_let_in>0');
