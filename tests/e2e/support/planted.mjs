@@ -21,6 +21,6 @@ export class Planted {
 
     assertNotIn(where, text) {
         const found = new Set([...this.words].filter(([word]) => text.includes(word)).map(([, what]) => what));
-        assert.deepEqual([...found], [], `in ${where}`);
+        assert.equal(found.size, 0, `in ${where}: ${[...found].join(', ')}`);
     }
 }

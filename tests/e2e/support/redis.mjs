@@ -63,6 +63,14 @@ export function redisCertificates() {
     return made;
 }
 
+/** Regular files; node 18's `recursive` takes a socket for a directory. */
+function filesBelow(dir) {
+    return fs.readdirSync(dir, { withFileTypes: true }).flatMap((entry) => {
+        const at = path.join(dir, entry.name);
+        return entry.isDirectory() ? filesBelow(at) : entry.isFile() ? [at] : [];
+    });
+}
+
 // ---- a server ----
 
 export class Redis {
@@ -183,8 +191,7 @@ export class Redis {
     /** All bytes it has written down: a fresh dump, the AOF and its log. */
     async dump() {
         await this.call('SAVE');
-        const files = fs.readdirSync(this.dir, { recursive: true })
-            .map((name) => path.join(this.dir, name)).filter((file) => fs.statSync(file).isFile());
+        const files = filesBelow(this.dir);
         const own = /(users\.acl|redis\.conf|\.given)$/; // what the test itself wrote
         return Buffer.concat([...files.filter((file) => !own.test(file)).map((f) => fs.readFileSync(f)),
             Buffer.from(this.child.lines.join('\n'))]);
