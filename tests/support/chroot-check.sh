@@ -7,14 +7,15 @@
 # Each in a chroot of its own that has make and git and nothing else, and a clone of the commit that
 # is checked out.
 # Needs root and mmdebstrap. The mirror is the one this machine's apt uses, or MIRROR=URL.
-# The base system is kept in build/chroot/SUITE.tar. KEEP=1 leaves the chroot for a look.
+# The base system is kept in build/chroot/SUITE.tar. KEEP=1 leaves the chroot for a look. CHECKS=test:
+# only that one; E2E=tls: of the end-to-end tests only that file.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/support/mirror.sh
 
 suite=$1
 base=${BUILD:-build}/chroot/$suite.tar
-start_limit=300 test_limit=900 # seconds
+start_limit=300 test_limit=1500 # seconds; packages and a build from nothing are part of it
 
 # ---- outside ----
 
@@ -23,7 +24,7 @@ enter() {
     unshare --mount --pid --fork --kill-child bash -euc '
         mount -t proc proc "$0/proc"
         mount --rbind /dev "$0/dev"
-        exec chroot "$0" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+        exec chroot "$0" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 E2E="${E2E:-}" \
             bash /root/aiwm-gateway/tests/support/chroot-check.sh --inside "$1"' "$root" "$1"
 }
 
@@ -42,7 +43,7 @@ outside() {
     local check status=0
     [ "$(id -u)" = 0 ] || { echo "chroot-check: needs root" >&2; exit 1; }
     make_base "$suite" "$base" --include=make,git
-    for check in run test; do
+    for check in ${CHECKS:-run test}; do
         root=$(mktemp -d /var/tmp/aiwm-gateway-chroot.XXXXXX)
         trap remove EXIT
         unpack
