@@ -13,6 +13,7 @@ import { Agent } from './agents.mjs';
 import { lost, overtaken, seenByAgent } from './judge.mjs';
 
 // A killed replica's calls are another's when their lease is over: 30 s, and some to deliver.
+const LEASE_MS = 30000;
 const SETTLE_MS = 60000;
 
 const times = {
@@ -114,11 +115,19 @@ class World {
 
     /** Failures nobody is to blame for: the replica was killed meanwhile; or it had to ask the
      * controller, which was down. */
-    #isExcused({ by, at, end, network, what }) {
+    #isExcused({ by, at, end, network, what, why }) {
         const killed = network && by.kills.some((k) => k >= at - 2000 && k <= end + 2000);
         const asks = what !== 'beat';
         const stubDown = this.#down.stub.some(({ from, to }) => end >= from - 500 && at <= to + 3000);
-        return killed || (asks && stubDown);
+        return killed || (asks && stubDown) || this.#waitsForTheDead({ at, end, what, why });
+    }
+
+    /** A replica that is killed while it sends for an agent keeps that agent for half a minute: what
+     * has to keep its place among the agent's calls waits for it, and then gives up. */
+    #waitsForTheDead({ at, end, what, why }) {
+        const keepsItsPlace = what === 'large beat' || what === 'disconnect';
+        return keepsItsPlace && /GATEWAY_UPSTREAM_TIMEOUT/.test(why) &&
+            this.replicas.some(({ kills }) => kills.some((k) => k >= at - LEASE_MS && k <= end));
     }
 
     /** { settledMs, lost, overtaken, failures, figures }: what is wrong is in the first three lists. */
