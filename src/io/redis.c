@@ -7,6 +7,7 @@
 #include "io/redis_link.h"
 #include "io/redis_sentinel.h"
 #include "io/resolve.h"
+#include "rules/far_clock.h"
 
 #include <hiredis/hiredis.h>
 #include <stdio.h>
@@ -19,9 +20,11 @@ enum {
     SETTLED_MS = 5000, /* here for so long: the next backoff begins anew */
     WATCH_MS = 1000,   /* so often the sentinels are asked whether we are still at the master */
     SHA_HEX = 40,
-    /* A connection on which nothing was asked for so long is asked whether it still is one: what
-     * an idle worker would store next should not be what finds out. */
-    IDLE_MS = 2000,
+    /* So often Redis is asked for the time: clocks drift, and an idle connection should not learn
+     * from the next heartbeat that its network is gone. */
+    TIME_MS = 2000,
+    TIME_QUICK_US = 5000, /* a greeting's answer that took longer says too little: */
+    TIME_LOOKS = 3,       /* it is asked again so often */
 };
 
 enum phase { AWAY, ASKING, GREETING, HERE };
@@ -35,8 +38,7 @@ struct redis {
     bool tried;
     struct redis_link link;
     struct resolver *resolver;
-    struct timer again, patience, watch, idle;
-    bool asked;                       /* anything since the idle timer last looked */
+    struct timer again, patience, watch, time;
     struct redis_sentinels sentinels; /* in use when the URL names some */
     struct redis_host master;         /* as they named it */
     int failures;                     /* attempts in a row */
@@ -44,8 +46,10 @@ struct redis {
     char host[REDIS_HOST_SIZE];
     enum redis_trouble trouble;
     int64_t here_since_ms;
-    int64_t time_asked_us, offset_us; /* Redis' clock minus our monotonic one */
-    bool clock_known;
+    int64_t time_asked_us; /* monotonic */
+    int64_t time_took_us;  /* the quickest answer of this greeting */
+    int time_looks;
+    struct far_clock clock;
     struct redis_info info;
     bool is_master;
     size_t greetings;         /* replies still to come */
@@ -87,7 +91,7 @@ static void leave(struct redis *r, enum redis_trouble t) {
     r->tried = true;
     timer_stop(&r->patience);
     timer_stop(&r->watch);
-    timer_stop(&r->idle);
+    timer_stop(&r->time);
     redis_link_close(&r->link);
     if (was_here)
         redis_note_away(r->options);
@@ -118,10 +122,12 @@ static void arrive(struct redis *r) {
     if (r->options->url->master[0] != '\0')
         timer_start(&r->watch, WATCH_MS);
     if (!r->options->reads_only)
-        timer_start(&r->idle, IDLE_MS);
+        timer_start(&r->time, TIME_MS);
     if (r->state)
         r->state(r->arg, true);
 }
+
+static bool look_at_time_again(struct redis *r);
 
 /* Each reply of the greeting has been read by its own function by now. */
 static void greeted(struct redis *r) {
@@ -133,7 +139,7 @@ static void greeted(struct redis *r) {
         leave(r, REDIS_LOADING);
     else if (!r->options->reads_only && !r->is_master)
         leave(r, REDIS_READONLY);
-    else
+    else if (!look_at_time_again(r))
         arrive(r);
 }
 
@@ -154,15 +160,36 @@ static void on_info(void *arg, const struct redis_reply *reply) {
     greeted(r);
 }
 
-/* Taken in the middle of the round trip: off by half of it at most. */
+static int64_t time_us(const struct redis_reply *reply) {
+    return redis_integer(redis_at(reply, 0)) * 1000000 + redis_integer(redis_at(reply, 1));
+}
+
 static void on_time(void *arg, const struct redis_reply *reply) {
     struct redis *r = arg;
     int64_t now_us = clock_mono_us();
-    int64_t theirs_us =
-        redis_integer(redis_at(reply, 0)) * 1000000 + redis_integer(redis_at(reply, 1));
-    r->offset_us = theirs_us - (r->time_asked_us + (now_us - r->time_asked_us) / 2);
-    r->clock_known = true;
+    far_clock_begin(&r->clock, r->time_asked_us, now_us, time_us(reply));
+    r->time_took_us = now_us - r->time_asked_us;
     greeted(r);
+}
+
+static void on_time_looked(void *arg, const struct redis_reply *reply) {
+    struct redis *r = arg;
+    int64_t now_us = clock_mono_us();
+    far_clock_learn(&r->clock, r->time_asked_us, now_us, time_us(reply));
+    if (now_us - r->time_asked_us < r->time_took_us)
+        r->time_took_us = now_us - r->time_asked_us;
+    greeted(r);
+}
+
+/* One that was stopped, or that loads, answers a greeting late: replicas whose clocks are half a
+ * second apart would take each other's newer heartbeats for older ones. */
+static bool look_at_time_again(struct redis *r) {
+    if (r->time_took_us <= TIME_QUICK_US || r->time_looks == TIME_LOOKS)
+        return false;
+    r->time_looks++;
+    r->time_asked_us = clock_mono_us();
+    greet_with(r, (struct span[]){SPAN("TIME")}, 1, on_time_looked);
+    return true;
 }
 
 /* Scripts are loaded in order, so the last replies of the greeting are theirs, in order. */
@@ -256,6 +283,8 @@ static void start_greeting(struct redis *r) {
     r->phase = GREETING;
     r->is_master = false;
     r->info = (struct redis_info){0};
+    r->time_took_us = 0;
+    r->time_looks = 0;
     be_patient(r, r->options->connect_timeout_ms, REDIS_TIMEOUT);
 }
 
@@ -304,21 +333,20 @@ static void on_watch(void *arg) {
     timer_start(&r->watch, WATCH_MS);
 }
 
-/* ---- idle ---- */
+/* ---- the time ---- */
 
-/* Any answer will do: somebody is there. */
-static void on_pong(void *arg, const struct redis_reply *reply) {
-    (void)arg;
-    (void)reply;
+static void on_time_again(void *arg, const struct redis_reply *reply) {
+    struct redis *r = arg;
+    if (reply)
+        far_clock_learn(&r->clock, r->time_asked_us, clock_mono_us(), time_us(reply));
+    if (r->phase == HERE)
+        timer_start(&r->time, TIME_MS);
 }
 
-/* Who only reads has rights to read only; his stream waits for news with a deadline of its own. */
-static void on_idle(void *arg) {
+static void ask_time_again(void *arg) {
     struct redis *r = arg;
-    if (!r->asked && r->link.count == 0)
-        redis_link_command(&r->link, (struct span[]){SPAN("PING")}, 1, on_pong, r);
-    r->asked = false;
-    timer_start(&r->idle, IDLE_MS);
+    r->time_asked_us = clock_mono_us();
+    redis_link_command(&r->link, (struct span[]){SPAN("TIME")}, 1, on_time_again, r);
 }
 
 /* ---- what the link tells ---- */
@@ -361,7 +389,7 @@ static void on_error(struct redis *r, struct redis_pending *p, struct span error
 
 static void on_reply(void *arg, struct redis_pending *p, const struct redisReply *reply) {
     struct redis *r = arg;
-    if (reply->type == REDIS_REPLY_ERROR && p->done != on_pong) {
+    if (reply->type == REDIS_REPLY_ERROR) {
         on_error(r, p, (struct span){reply->str, reply->len});
         return;
     }
@@ -392,7 +420,6 @@ bool redis_command(struct redis *r, const struct span *words, size_t count, redi
     invariant(count > 0 && count <= REDIS_ARGS_MAX);
     if (!has_room(r, total(words, count)))
         return false;
-    r->asked = true;
     redis_link_command(&r->link, words, count, done, arg);
     return true;
 }
@@ -408,7 +435,6 @@ bool redis_run(struct redis *r, size_t script, size_t key_count, const struct sp
     all[1] = (struct span){r->sha[script], SHA_HEX};
     all[2] = str_decimal((int64_t)key_count, keys);
     memcpy(all + 3, words, count * sizeof *words);
-    r->asked = true;
     redis_link_script(&r->link, (int)script, all, count + 3, done, arg);
     return true;
 }
@@ -455,7 +481,7 @@ enum redis_trouble redis_trouble(const struct redis *r) {
 }
 
 int64_t redis_now_us(const struct redis *r) {
-    return r->clock_known ? clock_mono_us() + r->offset_us : clock_wall_ms() * 1000;
+    return r->clock.known ? clock_mono_us() + r->clock.offset_us : clock_wall_ms() * 1000;
 }
 
 int64_t redis_lag_ms(const struct redis *r) {
@@ -476,7 +502,7 @@ struct redis *redis_new(struct loop *loop, const struct redis_options *options, 
     timer_init(&r->again, loop, attempt, r);
     timer_init(&r->patience, loop, on_patience_over, r);
     timer_init(&r->watch, loop, on_watch, r);
-    timer_init(&r->idle, loop, on_idle, r);
+    timer_init(&r->time, loop, ask_time_again, r);
     redis_sentinels_init(&r->sentinels, loop, options, on_master_named, r);
     timer_start(&r->again, 0);
     return r;
@@ -492,7 +518,7 @@ void redis_free(struct redis *r) {
     timer_stop(&r->again);
     timer_stop(&r->patience);
     timer_stop(&r->watch);
-    timer_stop(&r->idle);
+    timer_stop(&r->time);
     redis_sentinels_release(&r->sentinels);
     redis_link_release(&r->link);
     if (r->resolver)

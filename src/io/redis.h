@@ -7,8 +7,8 @@
  * refused; is "durable" an empty word here?) and TIME, and loads the scripts. hiredis is the codec
  * only: it never touches a socket, so that TLS, deadlines and backoff are ours on every version.
  *
- * A connection on which nothing is asked is asked PING every 2 s, so that an idle thread, too,
- * knows within that and the command timeout that its network is gone.
+ * TIME is asked again every 2 s: clocks drift, and an idle thread, too, knows within that and the
+ * command timeout that its network is gone.
  *
  * No trouble of Redis reaches a caller as more than "no reply". It is counted by name
  * (redis_errors_total) and logged when it begins and when it is over, once a process.
@@ -74,9 +74,9 @@ bool redis_is_here(const struct redis *r);
 bool redis_was_tried(const struct redis *r);
 enum redis_trouble redis_trouble(const struct redis *r);
 
-/* Redis' own clock, microseconds since 1970, as far as we have heard of it (TIME at the greeting
- * plus our monotonic clock since). Before the first greeting: our wall clock. Never jumps back
- * within a connection. */
+/* Redis' own clock, microseconds since 1970, as far as we have heard of it (rules/far_clock).
+ * Before the first greeting: our wall clock. It follows: where Redis' clock is set back, or was
+ * thought to be ahead, it goes back. */
 int64_t redis_now_us(const struct redis *r);
 
 /* How long the oldest command has been waiting for its reply, milliseconds; 0: none waits. */

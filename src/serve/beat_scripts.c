@@ -190,11 +190,12 @@ const char beat_done[] = RECORD DUE NO FREE
 
 /* Somebody wants the agent for a call that keeps its place among the beats.
  * KEYS: record, due, turns. ARGV: id, claimant, end of the lease.
- * Returns 1: nobody else sends until told; 0: somebody else has it, or it was asked too late. */
+ * Returns 1: nobody else sends until told; 0: somebody else has it; -1: it was asked too late. */
 const char beat_take[] =
     RECORD LATE "local agent = look(KEYS[1])\n"
                 "if agent.lease == ARGV[2] then return 1 end\n"
-                "if agent.lease or late(ARGV[3]) then return 0 end\n"
+                "if agent.lease then return 0 end\n"
+                "if late(ARGV[3]) then return -1 end\n"
                 "agent.lease = ARGV[2]\n"
                 "redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])\n"
                 "if agent.stamp then redis.call('ZADD', KEYS[2], " PARKED ", ARGV[1]) end\n"

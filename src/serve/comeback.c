@@ -21,6 +21,7 @@ struct told {
     struct serve *serve;
     struct agent_id id;
     uint64_t settled;
+    uint64_t lease; /* that was asked for; else 0 */
     bool lift;
 };
 
@@ -114,17 +115,40 @@ void comeback_note_lift(struct serve *s, struct agent *agent) {
 
 /* ---- all of them ---- */
 
-/* Nothing is to be done about the answer. */
-static void on_heard(void *arg, const struct redis_reply *reply) {
-    (void)arg;
-    (void)reply;
+static bool take(struct serve *s, struct agent *agent);
+
+static bool is_under_way(const struct agent *agent) {
+    return agent->beat.sending || agent->beat.blocked;
+}
+
+static void take_again(struct serve *s, const struct told *t) {
+    struct agents *agents = s->shared->agents;
+    struct agent *agent = agents_lock(agents, &t->id, false);
+    if (!agent)
+        return;
+    if (agent->lease == t->lease && is_under_way(agent))
+        (void)take(s, agent);
+    agents_unlock(agents, agent);
+}
+
+/* Where somebody else has the agent nothing can be done about it. */
+static void on_taken(void *arg, const struct redis_reply *reply) {
+    struct told *t = arg;
+    if (reply && redis_integer(reply) == DURABLE_TAKEN_LATE)
+        take_again(t->serve, t);
+    told_free(t);
 }
 
 /* A call that began without Redis keeps the agent to itself until it has ended. */
 static bool take(struct serve *s, struct agent *agent) {
     if (agent->lease == 0)
         agent->lease = durable_new_claim(s);
-    return durable_take(s, &agent->id, agent->lease, on_heard, s);
+    struct told *t = told_new(s, agent);
+    t->lease = agent->lease;
+    if (durable_take(s, &agent->id, agent->lease, on_taken, t))
+        return true;
+    told_free(t);
+    return false;
 }
 
 struct visit {
@@ -140,7 +164,7 @@ static void visit_agent(void *arg, struct agent *agent) {
         fine = lift(s, agent);
     if (fine && agent->untold)
         fine = tell(s, agent, 0);
-    if (fine && (agent->beat.sending || agent->beat.blocked))
+    if (fine && is_under_way(agent))
         fine = take(s, agent);
     else if (fine && agent->beat.held)
         fine = storing_move(s, agent);

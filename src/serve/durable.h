@@ -105,7 +105,8 @@ bool durable_tell(struct serve *s, const struct delivery *delivery, bool status_
                   int64_t sent_ms, enum durable_outcome outcome,
                   const struct durable_verdict *verdict, redis_done *done, void *arg);
 
-/* The reply is 1: ours. */
+/* The reply is 1: ours. DURABLE_TAKEN_LATE: Redis was asked too late to be believed, ask again. */
+enum { DURABLE_TAKEN_LATE = -1 };
 bool durable_take(struct serve *s, const struct agent_id *id, uint64_t claim, redis_done *done,
                   void *arg);
 /* We arrive. The reply is how long we are to claim nothing (ms). */

@@ -126,6 +126,58 @@ describe('heartbeats without their Redis', SUITE, () => {
             await fleet.assertNoneLost();
         }));
 
+    // As when a gateway is too busy to read what Redis answered long ago. What is claimed by a clock
+    // that is half a second behind counts as asked too late.
+    test('a clock that was learnt wrongly is learnt again, and what is due is passed on', async () => {
+        let toxic;
+        const options = { replicas: 0, workers: 1, heartbeat: patient, redisConfig: { connect_timeout: '20s', command_timeout: '20s' },
+            redisUrl: () => `redis://127.0.0.1:${toxic.port}` };
+        await Fleet.using(options, async (fleet) => {
+            toxic = await Toxic.start(fleet.redis.port);
+            try {
+                const gateway = await fleet.add();
+                await toxic.pass({ delayMs: 500 });
+                toxic.cut();
+                const before = toxic.connections;
+                await eventually('it comes again', () => toxic.connections >= before + 3);
+                await sleep(600); // its greeting has been read, the answer is under way
+                gateway.child.signal('SIGSTOP');
+                await sleep(4000);
+                gateway.child.signal('SIGCONT');
+                await toxic.pass();
+                await hears(gateway, 15000);
+                await fleet.durable(gateway, 1, 'online', 1);
+                await fleet.arrives(1, ['online 1'], 15000);
+            } finally {
+                await toxic.stop();
+            }
+        });
+    });
+
+    test('replicas agree on the time, though one was greeted by a Redis that had stopped', async () => {
+        const patience = { connect_timeout: '20s', command_timeout: '20s' };
+        await Fleet.using({ replicas: 0, workers: 1, heartbeat: patient }, async (fleet) => {
+            const toxic = await Toxic.start(fleet.redis.port);
+            try {
+                const far = `redis://127.0.0.1:${toxic.port}`;
+                const a = await fleet.add({ config: { redis: { url: far, ...patience } } });
+                const b = await fleet.add({ config: { redis: { url: fleet.redis.url, ...patience } } });
+                fleet.redis.pause();
+                const before = toxic.connections;
+                toxic.cut();
+                await eventually('a asks again', () => toxic.connections >= before + 3);
+                await sleep(2000);
+                fleet.redis.resume();
+                await hears(a, 15000);
+                await fleet.durable(a, 1, 'online', 1);
+                await fleet.durable(b, 1, 'busy', 2);
+                await fleet.arrives(1, ['busy 2'], 15000); // nobody claims yet: the newer one supersedes
+            } finally {
+                await toxic.stop();
+            }
+        });
+    });
+
     test('a call that began without Redis keeps its agent until it has ended', async () => {
         const { open, opened } = gate();
         const order = [];

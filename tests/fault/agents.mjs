@@ -7,7 +7,7 @@ import { agentId, agentSecret } from '../e2e/support/stub.mjs';
 import { Wire, request } from '../e2e/support/wire.mjs';
 
 const STATUSES = ['online', 'online', 'online', 'busy', 'idle'];
-const PATIENCE_MS = 10000; // of the documented client
+const PATIENCE_MS = 12000; // the gateway gives up after 10 s
 
 /** What an entry of the controller's journal is: { agent, mark, what }, or undefined. */
 export function readEntry({ target, route, agent, body, status }) {

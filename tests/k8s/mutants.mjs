@@ -95,7 +95,7 @@ export const mutants = [
     ['edge-complete', 'Redis keeps what it acknowledged', 'no AOF', (d) => edit(mapWith(d, 'redis.conf'), 'redis.conf', 'appendonly yes', 'appendonly no')],
     ['edge-complete', 'Redis keeps what it acknowledged', 'no room for its copy', (d) => { redis(d).resources.limits.memory = '256Mi'; }],
     ['edge-complete', 'Redis lets strangers ping', 'a default user', (d) => edit(mapWith(d, 'users.acl'), 'users.acl', '-@all +ping\n', '+@read\n')],
-    ['edge-complete', 'Redis lets strangers ping', 'FLUSHALL', (d) => edit(mapWith(d, 'users.acl'), 'users.acl', '* +ping +role', '* +flushall +ping +role')],
+    ['edge-complete', 'Redis lets strangers ping', 'FLUSHALL', (d) => edit(mapWith(d, 'users.acl'), 'users.acl', '* +role', '* +flushall +role')],
     ['edge-complete', 'Redis lets strangers ping', 'everybody\'s keys', (d) => edit(mapWith(d, 'users.acl'), 'users.acl', '~aiwm-gateway:*', '~*')],
     ['edge-complete', 'Redis lets strangers ping', 'no ACL at all', (d) => edit(mapWith(d, 'redis.conf'), 'redis.conf', 'aclfile', '#aclfile')],
     ['edge-complete', 'Prometheus finds the metrics', 'another page', (d) => { find(d, 'ServiceMonitor').spec.endpoints[0].path = '/stats'; }],
