@@ -108,7 +108,7 @@ static void add_figure(struct str *out, const struct campaign *c, enum figure f)
             units_print(out, row->unit, figure.difference.low);
             STR_ADD(out, " to ");
             units_print(out, row->unit, figure.difference.high);
-            STR_ADD(out, figure.difference.differs ? "" : " (chance)");
+            str_add(out, figure.difference.differs ? SPAN("") : SPAN(" (chance)"));
         }
     }
     str_addf(out, "<td class=help>%s</tr>\n", row->help);
@@ -120,7 +120,7 @@ static void add_figures(struct str *out, const struct campaign *c) {
         STR_ADD(out, "<th>");
         plot_escape(out, c->runs[side] ? c->outcome[side][0].side : "-");
     }
-    STR_ADD(out, c->sides == 2 ? "<th>second - first, 95 %<th></tr>" : "<th></tr>");
+    str_add(out, c->sides == 2 ? SPAN("<th>second - first, 95 %<th></tr>") : SPAN("<th></tr>"));
     for (int f = 0; f < FIGURE_COUNT; f++)
         add_figure(out, c, (enum figure)f);
     STR_ADD(out, "</table></div>");
@@ -134,7 +134,7 @@ static void add_quantile(struct str *out, const struct hist *h, double quantile)
 static void add_stage(struct str *out, const struct record_section *s) {
     STR_ADD(out, "<tr><td>");
     plot_escape(out, s->name);
-    STR_ADD(out, s->skipped ? " (skipped)" : s->unmeasured ? " (preparation)" : "");
+    str_add(out, span_of(s->skipped ? " (skipped)" : s->unmeasured ? " (preparation)" : ""));
     STR_ADD(out, "<td>");
     units_print(out, UNIT_TIME, (double)(s->to_us - s->from_us));
     const int64_t counts[] = {tally_calls(&s->tally), tally_errors(&s->tally),
@@ -187,7 +187,7 @@ void report_html(const struct campaign *c, struct str *out) {
     plot_escape(out, scenario);
     str_addf(out, ", %.0f agents</h1><p class=sub>", c->options->agents);
     for (int side = 0; side < c->sides; side++) {
-        STR_ADD(out, side ? " against " : "");
+        str_add(out, side ? SPAN(" against ") : SPAN(""));
         plot_escape(out, c->runs[side] ? c->outcome[side][0].side : "nothing");
         str_addf(out, ", %zu run%s", c->runs[side], c->runs[side] == 1 ? "" : "s");
     }

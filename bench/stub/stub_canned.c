@@ -212,7 +212,7 @@ static const struct recording *choose(const struct recordings *all, const struct
 /* Copies `text`, with the recorded correlation id and the time behind "timestamp" replaced. */
 static void add_refreshed(struct str *out, struct span text, const struct call *c,
                           struct span recorded_id) {
-    static const char mark[] = "\"timestamp\":\"";
+    const struct span mark = SPAN("\"timestamp\":\"");
     char now[CLOCK_ISO_SIZE];
     clock_iso(now, clock_wall_ms());
     while (text.len > 0) {
@@ -220,9 +220,10 @@ static void add_refreshed(struct str *out, struct span text, const struct call *
         if (recorded_id.len && span_starts(text, recorded_id)) {
             str_add(out, span_of(c->correlation));
             used = recorded_id.len;
-        } else if (span_starts(text, SPAN(mark)) && text.len > sizeof mark + CLOCK_ISO_SIZE) {
-            str_addf(out, "%s%s", mark, now);
-            used = sizeof mark - 1 + CLOCK_ISO_SIZE - 1;
+        } else if (span_starts(text, mark) && text.len > mark.len + CLOCK_ISO_SIZE) {
+            str_add(out, mark);
+            str_add(out, span_of(now));
+            used = mark.len + CLOCK_ISO_SIZE - 1;
         } else {
             str_add_char(out, text.ptr[0]);
         }

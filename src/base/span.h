@@ -11,7 +11,8 @@ struct span {
     size_t len;
 };
 
-#define SPAN(literal) ((struct span){(literal), sizeof(literal) - 1})
+/* The quotes before it refuse what is no literal: its size would be a pointer's. */
+#define SPAN(literal) ((struct span){"" literal, sizeof("" literal) - 1})
 #define SPAN_NONE     ((struct span){NULL, 0})
 /* For printf's "%.*s". */
 #define SPAN_ARG(s) (int)(s).len, (s).ptr ? (s).ptr : ""

@@ -45,7 +45,7 @@ uint64_t agents_hash(const struct agents *table, const struct agent_id *id) {
 }
 
 uint64_t agents_token_hash(const struct agents *table, struct span token) {
-    const char *dot = memrchr(token.ptr, '.', token.len);
+    const char *dot = token.len > 0 ? memrchr(token.ptr, '.', token.len) : NULL;
     struct span signature = dot ? span_from(token, (size_t)(dot - token.ptr) + 1) : token;
     uint64_t hash = siphash(table->key, signature);
     return hash ? hash : 1;

@@ -28,8 +28,10 @@ static struct span inside_script(struct span error) {
     for (size_t i = 0; i + sizeof mark - 1 <= error.len; i++) {
         if (memcmp(error.ptr + i, mark, sizeof mark - 1) != 0)
             continue;
-        const char *colon = memchr(error.ptr + i + sizeof mark, ':', error.len - i - sizeof mark);
-        return colon ? span_trim(span_from(error, (size_t)(colon - error.ptr) + 1)) : SPAN_NONE;
+        struct span rest =
+            span_from(error, i + sizeof mark - 1); /* the line's number, then a colon */
+        const char *colon = rest.len > 0 ? memchr(rest.ptr, ':', rest.len) : NULL;
+        return colon ? span_trim(span_from(rest, (size_t)(colon - rest.ptr) + 1)) : SPAN_NONE;
     }
     return SPAN_NONE;
 }
