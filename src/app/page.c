@@ -1,5 +1,6 @@
 #include "app/page.h"
 
+#include "app/fleet.h"
 #include "base/log.h"
 #include "base/metric.h"
 #include "serve/admission.h"
@@ -64,6 +65,7 @@ static int show_metrics(void *arg, const struct operator_request *request, struc
               log_dropped());
     add_gauge(body, "controller_up", "Whether the controller answers.", "gauge", "",
               admission_controller(state->shared) == CONTROLLER_UP);
+    fleet_show(state->shared->agents, body);
     show_gate(state->shared, body);
     add_gauge(body, "build_info", "The version that runs.", "gauge",
               "{version=\"" GATEWAY_VERSION "\"}", 1);

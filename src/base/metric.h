@@ -276,7 +276,9 @@ enum metric {
     X(REQUEST_FORWARD, "request_duration_seconds", "route=\"forward\"",                            \
       "From a whole request to the head of its answer, by route.")                                 \
     X(BEAT_LAG, "heartbeat_forward_lag_seconds", "",                                               \
-      "From receiving a heartbeat to the controller's answer to it.")
+      "From receiving a heartbeat to the controller's answer to it.")                              \
+    X(LOOP_LAG, "loop_lag_seconds", "",                                                            \
+      "How late a worker's loop was, looked at ten times a second.")
 
 enum metric_time {
 #define X(symbol, family, labels, help) METRIC_TIME_##symbol,

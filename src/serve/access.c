@@ -145,7 +145,8 @@ void access_mark_asked(struct exchange *x, const struct serve *s, int64_t took_u
 
 /* ---- when its bytes go ---- */
 
-/* Under the key of the agents' table, which is made anew at each start. */
+/* Under the secret key of the agents' table, which replicas share. Not verified: a stranger may
+ * present whatever he likes. */
 static void note_token(const struct serve *s, struct record *r) {
     struct span token = r->authorization;
     if (token.len == 0)

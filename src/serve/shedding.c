@@ -73,6 +73,7 @@ static void on_tick(void *arg) {
     struct shedding *sh = arg;
     int64_t now_ms = clock_mono_ms();
     shed_lag_note(&sh->lag, now_ms - sh->due_ms);
+    metric_time(METRIC_TIME_LOOP_LAG, (now_ms - sh->due_ms) * 1000);
     int64_t memory = sh->ticks++ % TICKS_PER_MEMORY == 0 ? container_resident() : 0;
     if (memory > 0) /* there may be no descriptor to ask with */
         sh->memory = memory;
