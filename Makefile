@@ -134,10 +134,11 @@ fault: deps-test
 	@BUILD=$(BUILD) tests/support/fault.sh --rounds $(FAULT_ROUNDS) $(if $(SEED),--seed $(SEED))
 
 ##   make proof           what is promised, measured at full size: some five minutes; docs/proof.md
+##                        PROOFS="storm attacks": only these
 .PHONY: proof
 proof: deps-test
 	@+$(AGAIN) all
-	@BUILD=$(BUILD) tests/proof/run.sh
+	@BUILD=$(BUILD) tests/proof/run.sh $(PROOFS)
 
 ##   make bench-peers     CPU, latency and memory beside HAProxy and nginx: some ten minutes;
 ##                        docs/performance.md. ROWS=heartbeat,forged: only these
