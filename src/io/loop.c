@@ -5,6 +5,7 @@
 #include "base/panic.h"
 
 #include <event2/event.h>
+#include <openssl/bio.h>
 #include <stdlib.h>
 
 static void on_library_fatal(int code) {
@@ -47,6 +48,7 @@ void loop_release(struct loop *loop) {
     free(loop->plain);
     str_release(&loop->out);
     str_release(&loop->text);
+    BIO_free(loop->bio);
 }
 
 static _Thread_local const struct loop *running;

@@ -6,6 +6,7 @@
 #include "base/str.h"
 
 #include <event2/event_struct.h>
+#include <openssl/types.h>
 #include <stdint.h>
 
 enum {
@@ -21,6 +22,7 @@ struct loop {
     struct str text; /* an answer or a request head under construction */
     int64_t date_s;  /* the second that `date` spells */
     char date[32];   /* an HTTP date, terminated */
+    BIO *bio;        /* OpenSSL's side of all streams: see stream_tls.c; NULL: none yet */
 };
 
 void loop_init(struct loop *loop);

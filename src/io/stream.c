@@ -16,8 +16,13 @@
 
 /* ---- sending ---- */
 
+static void on_writable(evutil_socket_t fd, short what, void *arg);
+
 static void watch_writable(struct stream *s) {
-    event_add(&s->writable, NULL);
+    if (!s->writable)
+        s->writable = event_new(s->loop->base, s->fd, EV_WRITE, on_writable, s);
+    invariant(s->writable);
+    event_add(s->writable, NULL);
 }
 
 /* The error is told from the loop, so that nobody who writes is called back in the middle. */
@@ -289,7 +294,6 @@ static void prepare(struct stream *s, struct loop *loop, int fd, const struct st
                     void *arg) {
     *s = (struct stream){.loop = loop, .fd = fd, .on = on, .arg = arg};
     event_assign(&s->readable, loop->base, fd, EV_READ | EV_PERSIST, on_readable, s);
-    event_assign(&s->writable, loop->base, fd, EV_WRITE, on_writable, s);
     /* Answers are one write each: there is nothing for Nagle to wait for. */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
 }
@@ -340,7 +344,9 @@ void stream_close(struct stream *s) {
         *s->gone = true;
     s->gone = NULL;
     event_del(&s->readable);
-    event_del(&s->writable);
+    if (s->writable)
+        event_free(s->writable);
+    s->writable = NULL;
     SSL_free(s->ssl);
     s->ssl = NULL;
     free(s->held);

@@ -54,7 +54,8 @@ struct stream {
     char *unsent;
     size_t unsent_at, unsent_len, unsent_cap;
     uint64_t sent; /* bytes the kernel has taken */
-    struct event readable, writable;
+    struct event readable;
+    struct event *writable; /* NULL until a write has to wait: idle ones are many */
 };
 
 /* Takes the accepted socket `fd`; `tls` NULL: plain. */

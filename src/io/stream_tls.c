@@ -55,16 +55,29 @@ static void make_bio_method(void) {
     BIO_meth_set_ctrl(bio_method, bio_control);
 }
 
-static SSL *make_ssl(struct stream *s, SSL_CTX *ctx) {
+/* All streams of a loop share one: an idle stream has no use for it, and OpenSSL only reads and
+ * writes while it is called. So whoever calls says first whose turn it is. */
+static BIO *loop_bio(struct loop *loop) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, make_bio_method);
+    if (!loop->bio) {
+        loop->bio = BIO_new(bio_method);
+        invariant(loop->bio);
+        BIO_set_init(loop->bio, 1);
+    }
+    return loop->bio;
+}
+
+static SSL *make_ssl(struct stream *s, SSL_CTX *ctx) {
     SSL *ssl = SSL_new(ctx);
-    BIO *bio = BIO_new(bio_method);
-    invariant(ssl && bio);
-    BIO_set_data(bio, s);
-    BIO_set_init(bio, 1);
+    BIO *bio = loop_bio(s->loop);
+    invariant(ssl && BIO_up_ref(bio) == 1);
     SSL_set_bio(ssl, bio, bio);
     return ssl;
+}
+
+static void take_turn(struct stream *s) {
+    BIO_set_data(s->loop->bio, s);
 }
 
 static void expect_host(SSL *ssl, const char *host) {
@@ -108,6 +121,7 @@ static void flush_records(struct stream *s) {
 enum { RECORDS_AT_ONCE = 1 << 20 };
 
 static void encrypt(struct stream *s, struct span bytes) {
+    take_turn(s);
     while (bytes.len > 0) {
         if (s->loop->out.len >= RECORDS_AT_ONCE)
             flush_records(s);
@@ -152,6 +166,7 @@ void stream_tls_write(struct stream *s, const struct span *pieces, size_t count)
 }
 
 void stream_tls_say_goodbye(struct stream *s) {
+    take_turn(s);
     SSL_shutdown(s->ssl);
     ERR_clear_error();
     flush_records(s);
@@ -170,6 +185,7 @@ static void hold_feed(struct stream *s) {
 }
 
 bool stream_tls_shake_hands(struct stream *s) {
+    take_turn(s);
     int done = SSL_do_handshake(s->ssl);
     int error = done == 1 ? SSL_ERROR_NONE : SSL_get_error(s->ssl, done);
     flush_records(s);
@@ -193,6 +209,7 @@ static bool holds_nothing(const struct stream *s) {
  * to come, with *end. */
 static size_t decrypt(struct stream *s, bool *end_seen, enum stream_end *end) {
     size_t filled = 0;
+    take_turn(s);
     while (filled < LOOP_SCRATCH) {
         int n = SSL_read(s->ssl, s->loop->plain + filled, (int)(LOOP_SCRATCH - filled));
         if (n > 0) {
