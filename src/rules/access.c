@@ -101,8 +101,9 @@ void access_spell_query(struct str *out, struct span query, struct span names) {
     bool first = true;
     while (names.len > 0 && rest.len > 0) {
         struct span value = take_until(&rest, '&');
-        bool has_value = value.len > 0 && memchr(value.ptr, '=', value.len) != NULL;
+        size_t whole = value.len;
         struct span name = take_until(&value, '=');
+        bool has_value = name.len < whole;
         if (name.len == 0 || !is_allowed(name, names))
             continue;
         if (!first)
