@@ -1,10 +1,12 @@
 #include "app/app.h"
 
 #include "app/admin.h"
+#include "app/capacity.h"
 #include "app/demo.h"
 #include "app/page.h"
 #include "app/reload.h"
 #include "app/succession.h"
+#include "app/trial.h"
 #include "app/worker.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -12,7 +14,6 @@
 #include "base/panic.h"
 #include "base/random.h"
 #include "io/ask.h"
-#include "io/container.h"
 #include "io/inherit.h"
 #include "io/listener.h"
 #include "io/notify.h"
@@ -27,7 +28,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 enum {
@@ -65,45 +65,6 @@ struct app {
 
 /* ---- before the first thread ---- */
 
-static size_t count_workers(const struct config *config) {
-    enum { WORKERS_MAX = 64 };
-    if (config->workers > 0)
-        return (size_t)config->workers;
-    int count = container_processors();
-    return count > WORKERS_MAX ? WORKERS_MAX : (size_t)count;
-}
-
-/* Cached connects may take a quarter of what the container may have, whatever is configured. */
-static size_t cache_memory(const struct config *config) {
-    int64_t quarter = container_memory() / 4;
-    return (size_t)(config->connect_cache.memory < quarter ? config->connect_cache.memory
-                                                           : quarter);
-}
-
-/* Returns how many descriptors this process may have. */
-static int64_t raise_descriptors(void) {
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return INT64_MAX;
-    limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
-    return limit.rlim_cur > INT64_MAX ? INT64_MAX : (int64_t)limit.rlim_cur;
-}
-
-/* A part of the descriptors is for calls to the controller. Beyond the rest a connection could not
- * be taken, and no stranger could make room for it (io/server). */
-static int64_t count_connections(const struct config *config) {
-    enum { CALLS_MAX = 2048 };
-    int64_t all = raise_descriptors(), wanted = config->listen.max_connections;
-    int64_t usable = all - (all / 4 < CALLS_MAX ? all / 4 : CALLS_MAX);
-    if (usable >= wanted)
-        return wanted;
-    log_warn("fewer descriptors than listen.max_connections and the calls to the controller need: "
-             "raise the limit of open files",
-             F_INT("descriptors", all), F_INT("max_connections", wanted), F_INT("used", usable));
-    return usable;
-}
-
 /* What is in force, in one line: the first thing to look at when somebody wonders. */
 static void log_policy(const struct app *app) {
     const struct config *c = app->first->setup.config;
@@ -112,7 +73,7 @@ static void log_policy(const struct app *app) {
              F_INT("max_connections", app->shared.limits.max_connections),
              F_TEXT("jwt_binding", c->jwt.binding == CONFIG_BINDING_ENFORCE ? "enforce" : "report"),
              F_TEXT("connect_cache", c->connect_cache.enabled ? "on" : "off"),
-             F_INT("connect_cache_bytes", (int64_t)cache_memory(c)),
+             F_INT("connect_cache_bytes", (int64_t)capacity_cache(c)),
              F_INT("fresh_for_ms", c->connect_cache.fresh_for_ms),
              F_INT("stale_after_ms", c->connect_cache.stale_after_ms),
              F_INT("refresh_rate", c->connect_cache.refresh_rate),
@@ -158,18 +119,18 @@ static void make_shared(struct app *app) {
     const struct grant_key *key = &app->first->keys.current;
     seal_hmac((struct span){(const char *)key->bytes, sizeof key->bytes}, &label, 1, hash_key);
     atomic_store(&shared->replicas, 1);
-    shared->agents = agents_new(cache_memory(config), MAX_AGENTS, hash_key);
+    shared->agents = agents_new(capacity_cache(config), MAX_AGENTS, hash_key);
     shared->flows = flows_new(FLOWS);
     shared->tags = must_zalloc(sizeof *shared->tags);
     shared->refusals = refusals_new(REFUSALS, REFUSAL_MS);
     shared->limiting = limiting_new(hash_key);
     atomic_store(&shared->limits_share, 1);
-    shared->limits.max_connections = count_connections(config);
+    shared->limits.max_connections = capacity_connections(config);
     shared->limits.proxy_protocol = config->listen.proxy_protocol == CONFIG_PROXY_PROTOCOL_V2;
     (void)networks_parse(span_of(config->listen.trusted_proxies), /* judged by the configuration */
                          &shared->limits.trusted_proxies);
     shared->limits.max_body_buffered = (size_t)config->limits.request_memory;
-    shared->worker_count = count_workers(config);
+    shared->worker_count = capacity_workers(config);
     /* Each inherited queue wants somebody who accepts. */
     size_t queues =
         inherit_count(app->environment, "data", config->listen.address, (int)config->listen.port);
@@ -425,40 +386,6 @@ static void end(struct app *app) {
     succession_free(app->succession);
 }
 
-/* ---- is this a Redis we can work with? ---- */
-
-struct trial {
-    struct loop loop;
-    struct timer look;
-    struct redis *redis;
-};
-
-static void look_at_trial(void *arg) {
-    enum { TRIAL_LOOK_MS = 2 };
-    struct trial *t = arg;
-    if (redis_was_tried(t->redis))
-        loop_stop(&t->loop);
-    else
-        timer_start(&t->look, TRIAL_LOOK_MS);
-}
-
-/* A Redis that is away comes later, and nobody waits for it longer than a first attempt takes. One
- * in Cluster mode never fits: that is a mistake in the configuration. */
-static bool redis_fits(const struct redis_options *options) {
-    struct trial t;
-    if (!options->url)
-        return true;
-    loop_init(&t.loop);
-    timer_init(&t.look, &t.loop, look_at_trial, &t);
-    t.redis = redis_new(&t.loop, options, NULL, NULL);
-    timer_start(&t.look, 0);
-    loop_run(&t.loop);
-    bool fits = redis_trouble(t.redis) != REDIS_CLUSTER;
-    redis_free(t.redis);
-    loop_release(&t.loop);
-    return fits;
-}
-
 static void tell_that_it_serves(struct app *app) {
     char state[64] = "READY=1\nSTATUS=Serving";
     if (inherit_has_parent(app->environment))
@@ -474,7 +401,7 @@ static int serve_until_term(struct app *app, const struct demo *demo) {
     log_info("starting", F_TEXT("version", GATEWAY_VERSION),
              F_TEXT("upstream", app->first->setup.upstream_authority));
     log_warnings(str_span(&app->first->setup.warnings));
-    if (!redis_fits(&app->first->setup.redis)) {
+    if (!trial_redis_fits(&app->first->setup.redis)) {
         log_stop(LOG_WAIT_MS);
         (void)fprintf(stderr,
                       "redis.url: this Redis runs in Cluster mode, which is not supported; use a "
