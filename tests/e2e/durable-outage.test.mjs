@@ -191,6 +191,7 @@ describe('heartbeats without their Redis', SUITE, () => {
             const [a, b] = fleet.gateways;
             await fleet.durable(a, 1, 'online', 1);
             await eventually('the first', () => order.length === 1);
+            await eventually('Redis to know', async () => await fleet.heldShared() === 0); // its lease has ended
             await fleet.redis.kill();
             await Promise.all([away(a), away(b)]);
             await fleet.fleeting(a, 1, 'busy', 2);
