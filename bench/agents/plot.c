@@ -185,10 +185,10 @@ static void add_axis(struct str *out, const struct frame *f, bool is_x) {
             if (percentiles[i] <= s->high)
                 add_tick(out, f, is_x, percentiles[i]);
     } else if (s->axis == PLOT_LOG) {
-        double last = s->low;
-        for (; last <= s->high * 1.001; last *= 10)
-            add_tick(out, f, is_x, last);
-        if (s->high > last / 5) /* between two decades, and not too near the lower one */
+        int decades = (int)floor(log10(s->high * 1.001 / s->low));
+        for (int i = 0; i <= decades; i++)
+            add_tick(out, f, is_x, s->low * pow(10, i));
+        if (s->high > 2 * s->low * pow(10, decades)) /* not too near the last decade */
             add_tick(out, f, is_x, s->high);
     } else {
         enum unit unit = is_x ? f->plot->x_unit : f->plot->y_unit;
