@@ -6,13 +6,9 @@ import { eventually, sleep } from './support/child.mjs';
 import { Controller, errorBody, gate } from './support/controller.mjs';
 import { agentToken, serviceToken } from './support/jwt.mjs';
 import { agentId, agentSecret, specialId } from './support/stub.mjs';
-import { timelapse } from './support/timelapse.mjs';
 import { call } from './support/wire.mjs';
 
 const SUITE = { timeout: 40000, concurrency: 3 };
-
-// Their runtime wants to be the first library loaded.
-const sanitized = /asan|tsan/.test(process.env.BUILD ?? '') || Boolean(process.env.GATEWAY_WRAPPER);
 
 /** Long enough that what must not happen would have happened. */
 const WHILE = 1200;
@@ -169,7 +165,7 @@ describe('a heartbeat in Redis', SUITE, () => {
         }));
 });
 
-describe('a gateway that is gone', SUITE, () => {
+describe('a gateway that is gone', { ...SUITE, timeout: 90000 }, () => {
     test('killed: another replica delivers what was acknowledged', () =>
         Fleet.using({ heartbeat: { forward_interval: '3s', max_hold: '2s' } }, async (fleet) => {
             const [a] = fleet.gateways;
@@ -195,7 +191,7 @@ describe('a gateway that is gone', SUITE, () => {
                 await eventually(`busy 2 of agent ${n}`, async () => (await fleet.arrived(n)).at(-1) === 'busy 2', 45000);
         }));
 
-    test('killed in the middle of a call: when its lease has ended another takes over', { skip: sanitized }, async () => {
+    test('killed in the middle of a call: when its lease has ended another takes over', async () => {
         const { open, opened } = gate();
         let hanging = 0;
         const controller = await Controller.start(async () => {
@@ -203,8 +199,8 @@ describe('a gateway that is gone', SUITE, () => {
             return { status: 201 };
         });
         try {
-            // Half a minute of lease passes in three seconds.
-            await Fleet.using({ stub: controller, heartbeat: patient, env: timelapse(10) }, async (fleet) => {
+            // Half a minute of lease, by Redis' clock, which no faster clock of the gateways' hurries.
+            await Fleet.using({ stub: controller, heartbeat: patient }, async (fleet) => {
                 const [a] = fleet.gateways;
                 const beat = fleet.beat(a, 1, 'online', 1).catch(() => undefined);
                 await eventually('the call', () => controller.seen(of(1)).length === 1);
@@ -212,7 +208,7 @@ describe('a gateway that is gone', SUITE, () => {
                 await beat;
                 await sleep(WHILE);
                 assert.equal(controller.seen(of(1)).length, 1, 'not before the lease has ended');
-                await eventually('another to take over', () => controller.seen(of(1)).length === 2, 8000);
+                await eventually('another to take over', () => controller.seen(of(1)).length === 2, 45000);
             });
         } finally {
             open();
