@@ -46,3 +46,15 @@ static inline const char *text_end(const char *at, const char *end) {
     }
     return class_end(at, end, CHAR_TEXT);
 }
+
+/* class_end for CHAR_TARGET, likewise. */
+static inline const char *target_end(const char *at, const char *end) {
+    while (end - at >= 16) {
+        sixteen_bytes bytes = sixteen_at(at);
+        unsigned visible = sixteen_first((bytes <= ' ') | (bytes >= 0x7f) | (bytes == '#'));
+        at += visible;
+        if (visible < 16)
+            return at;
+    }
+    return class_end(at, end, CHAR_TARGET);
+}

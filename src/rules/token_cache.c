@@ -1,5 +1,6 @@
 #include "rules/token_cache.h"
 
+#include "base/bytes16.h"
 #include "base/panic.h"
 #include "base/siphash.h"
 
@@ -60,19 +61,19 @@ static struct set *set_of(const struct token_cache *c, uint64_t hash) {
     return &c->sets[hash % c->set_count];
 }
 
-/* Tells nothing by its time, as CRYPTO_memcmp, but eight bytes a step: for every request a whole
+/* Tells nothing by its time, as CRYPTO_memcmp, but sixteen bytes a step: for every request a whole
  * token is compared. */
 static bool equal_in_constant_time(const char *a, const char *b, size_t len) {
-    uint64_t differs = 0, x, y;
+    sixteen_bytes differ = {0};
+    uint64_t half[2];
+    uint8_t rest = 0;
     size_t at = 0;
-    for (; len - at >= sizeof x; at += sizeof x) {
-        memcpy(&x, a + at, sizeof x);
-        memcpy(&y, b + at, sizeof y);
-        differs |= x ^ y;
-    }
+    for (; len - at >= sizeof differ; at += sizeof differ)
+        differ |= sixteen_at(a + at) ^ sixteen_at(b + at);
     for (; at < len; at++)
-        differs |= (uint64_t)(uint8_t)(a[at] ^ b[at]);
-    return differs == 0;
+        rest |= (uint8_t)(a[at] ^ b[at]);
+    memcpy(half, &differ, sizeof half);
+    return (half[0] | half[1] | rest) == 0;
 }
 
 static uint64_t hash_of(const struct token_cache *c, struct span token) {

@@ -579,6 +579,21 @@ Test(http, scanner_refuses_bad_line_ends_before_the_head_is_complete) {
 }
 
 /* The fast loops look at eight bytes at once: every byte at every place among them. */
+Test(http, takes_only_visible_ascii_without_a_fragment_wherever_it_stands_in_a_target) {
+    for (size_t at = 1; at < 40; at++)
+        for (int byte = 1; byte < 256; byte++) {
+            char head[128], target[41] = "/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+            struct http_request request;
+            if (byte == '\r' || byte == '\n' || byte == '?') /* they end or divide it */
+                continue;
+            target[at] = (char)byte;
+            int len = snprintf(head, sizeof head, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", target);
+            bool taken = parse_request((struct span){head, (size_t)len}, &request) == ERR_OK;
+            cr_assert_eq(taken, byte > ' ' && byte < 0x7f && byte != '#', "%d at %zu", byte, at);
+            cr_assert(!taken || span_equal(request.target, span_of(target)));
+        }
+}
+
 Test(http, refuses_every_control_byte_wherever_it_stands_in_a_value) {
     for (int c = 0; c < 256; c++) {
         bool legal = c == '\t' || (c >= ' ' && c != 0x7f);
