@@ -4,8 +4,9 @@
  *   away --backoff--> (ask a sentinel) --> connecting --> greeting --> here --trouble--> away ...
  *
  * The greeting authenticates, asks ROLE (a replica is not written to), INFO (Cluster mode is
- * refused; is "durable" an empty word here?) and TIME, and loads the scripts. hiredis is the codec
- * only: it never touches a socket, so that TLS, deadlines and backoff are ours on every version.
+ * refused; is "durable" an empty word here?) and TIME, and loads the scripts. hiredis reads
+ * replies only: it never touches a socket, so that TLS, deadlines and backoff are ours on every
+ * version.
  *
  * TIME is asked again every 2 s: clocks drift, and an idle thread, too, knows within that and the
  * command timeout that its network is gone.
