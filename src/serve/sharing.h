@@ -26,7 +26,7 @@ struct sharing;
 
 enum {
     SHARING_EVERY_MS = 200,
-    SHARING_KEYS = 250,   /* told of each limit at a time, at most */
+    SHARING_KEYS = 100,   /* told of each limit at a time, at most */
     SHARING_LEARNT = 128, /* heard of each limit at a time, at most */
 };
 

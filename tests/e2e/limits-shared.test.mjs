@@ -8,7 +8,7 @@ import { agentToken } from './support/jwt.mjs';
 import { agentId } from './support/stub.mjs';
 import { Wire, request } from './support/wire.mjs';
 
-const SUITE = { timeout: 60000, concurrency: 2 };
+const SUITE = { timeout: 60000, concurrency: 4 }; // most of the time they wait to know each other
 const KEY = 'aiwm-gateway:1:limits:';
 const wrong = (k) => ({ secret: `wrong-${k}` });
 
