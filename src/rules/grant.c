@@ -157,14 +157,15 @@ struct grant *grant_unpack(struct span packed) {
 
 /* What the seal vouches for beside the body. */
 struct vouched {
-    uint8_t facts[FACTS_MAX];
-    struct span parts[2];
+    uint8_t bytes[sizeof(struct agent_id) + FACTS_MAX];
+    struct span whole;
 };
 
 static void vouch(const struct grant *g, const struct grant_pass *pass, struct vouched *out) {
-    size_t facts_len = put_facts(g, out->facts);
-    out->parts[0] = (struct span){(const char *)pass->id.bytes, sizeof pass->id.bytes};
-    out->parts[1] = (struct span){(const char *)out->facts, facts_len};
+    const size_t id_len = sizeof pass->id.bytes;
+    memcpy(out->bytes, pass->id.bytes, id_len);
+    out->whole =
+        (struct span){(const char *)out->bytes, id_len + put_facts(g, out->bytes + id_len)};
 }
 
 struct grant *grant_seal(const struct grant_pass *pass, const struct grant_facts *facts,
@@ -186,7 +187,7 @@ struct grant *grant_seal(const struct grant_pass *pass, const struct grant_facts
     }
     struct vouched vouched;
     vouch(g, pass, &vouched);
-    seal_close(pass->seal, vouched.parts, 2, body, g->sealed);
+    seal_close(pass->seal, &vouched.whole, 1, body, g->sealed);
     return g;
 }
 
@@ -196,7 +197,7 @@ bool grant_open(const struct grant *g, const struct grant_pass *pass, char *out)
     struct vouched vouched;
     vouch(g, pass, &vouched);
     const uint8_t *seal = is_of_previous(g, pass) ? pass->previous_seal : pass->seal;
-    return seal_open(seal, vouched.parts, 2, (struct span){(const char *)g->sealed, g->sealed_len},
+    return seal_open(seal, &vouched.whole, 1, (struct span){(const char *)g->sealed, g->sealed_len},
                      out);
 }
 

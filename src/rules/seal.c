@@ -41,21 +41,26 @@ void seal_hmac(struct span key, const struct span *parts, size_t count, uint8_t 
     hmac_key_cleanse(&k);
 }
 
-static EVP_CIPHER_CTX *cipher_new(const uint8_t key[SEAL_KEY], bool encrypt) {
+/* `nonce` NULL: it comes later, with cipher_start. */
+static EVP_CIPHER_CTX *cipher_new(const uint8_t key[SEAL_KEY], const uint8_t *nonce, bool encrypt) {
     need_crypto();
     EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
-    invariant(c && EVP_CipherInit_ex2(c, aes_gcm, key, NULL, encrypt, NULL) == 1);
+    invariant(c && EVP_CipherInit_ex2(c, aes_gcm, key, nonce, encrypt, NULL) == 1);
     return c;
+}
+
+static void cipher_vouch(EVP_CIPHER_CTX *c, const struct span *facts, size_t fact_count) {
+    int ignored;
+    for (size_t i = 0; i < fact_count; i++)
+        invariant(EVP_CipherUpdate(c, NULL, &ignored, (const uint8_t *)facts[i].ptr,
+                                   (int)facts[i].len) == 1);
 }
 
 /* A message of its own, under the key it has: what is left of the one before goes. */
 static void cipher_start(EVP_CIPHER_CTX *c, const uint8_t *nonce, const struct span *facts,
                          size_t fact_count) {
-    int ignored;
     invariant(EVP_CipherInit_ex2(c, NULL, NULL, nonce, -1, NULL) == 1);
-    for (size_t i = 0; i < fact_count; i++)
-        invariant(EVP_CipherUpdate(c, NULL, &ignored, (const uint8_t *)facts[i].ptr,
-                                   (int)facts[i].len) == 1);
+    cipher_vouch(c, facts, fact_count);
 }
 
 static void close_with(EVP_CIPHER_CTX *c, const struct span *facts, size_t fact_count,
@@ -71,7 +76,7 @@ static void close_with(EVP_CIPHER_CTX *c, const struct span *facts, size_t fact_
 
 void seal_close(const uint8_t key[SEAL_KEY], const struct span *facts, size_t fact_count,
                 struct span text, uint8_t *out) {
-    EVP_CIPHER_CTX *c = cipher_new(key, true);
+    EVP_CIPHER_CTX *c = cipher_new(key, NULL, true);
     close_with(c, facts, fact_count, text, out);
     EVP_CIPHER_CTX_free(c);
 }
@@ -81,7 +86,7 @@ void seal_close_again(const uint8_t key[SEAL_KEY], const struct span *facts, siz
     struct remembered *r = &remembered;
     if (!r->context || CRYPTO_memcmp(r->key, key, SEAL_KEY) != 0) {
         forget(NULL);
-        r->context = cipher_new(key, true);
+        r->context = cipher_new(key, NULL, true);
         memcpy(r->key, key, SEAL_KEY);
         pthread_setspecific(at_thread_end, r);
     }
@@ -97,8 +102,8 @@ bool seal_open(const uint8_t key[SEAL_KEY], const struct span *facts, size_t fac
     uint8_t tag[SEAL_TAG];
     int len;
     memcpy(tag, bytes + SEAL_NONCE + text_len, SEAL_TAG);
-    EVP_CIPHER_CTX *c = cipher_new(key, false);
-    cipher_start(c, bytes, facts, fact_count);
+    EVP_CIPHER_CTX *c = cipher_new(key, bytes, false);
+    cipher_vouch(c, facts, fact_count);
     bool opened =
         EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, SEAL_TAG, tag) == 1 &&
         EVP_CipherUpdate(c, (uint8_t *)out, &len, bytes + SEAL_NONCE, (int)text_len) == 1 &&
