@@ -317,6 +317,8 @@ describe('the controller\'s no', SUITE, () => {
         await Fleet.using({ stub: controller, heartbeat: patient }, async (fleet) => {
             const [a, b] = fleet.gateways;
             assert.equal((await fleet.beat(a, 1, 'online', 1, { token: old })).status, 401);
+            await eventually('Redis to know', async () =>
+                await fleet.redis.call('ZCARD', `${KEYS}beats:sending`) === 0);
             assert.equal((await fleet.beat(b, 1, 'online', 2, { token: old })).status, 401);
             assert.equal(controller.seen(of(1)).length, 1);
             assert.equal((await fleet.beat(b, 1, 'online', 3, { token: fresh })).status, 201);
