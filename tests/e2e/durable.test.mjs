@@ -15,13 +15,14 @@ const WHILE = 1200;
 
 describe('a heartbeat in Redis', SUITE, () => {
     test('is there when it is acknowledged, and passed on when it is due', () =>
-        Fleet.using({ replicas: 1 }, async (fleet) => {
+        Fleet.using({ replicas: 1, heartbeat: patient }, async (fleet) => {
             const [a] = fleet.gateways;
             await fleet.durable(a, 1, 'online', 1);
             await fleet.arrives(1, ['online 1']);
             await fleet.durable(a, 1, 'online', 2);
             assert.equal(await fleet.heldShared(), 1);
             assert.equal((await fleet.counts(a)).held, 0, 'not in memory');
+            await fleet.redis.call('ZADD', `${KEYS}beats:due`, '1', agentId(1));
             await fleet.arrives(1, ['online 1', 'online 2']);
             assert.deepEqual(await fleet.assertNoneLost(),
                 { received: 2, delivered: 2, superseded: 0, expired: 0, held: 0, heldShared: 0 });
