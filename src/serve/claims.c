@@ -52,8 +52,10 @@ static size_t room_in_bulk(const struct serve *s) {
     return admission_pause_ms(s->shared) == 0 ? bulk_room(s->bulk) : 0;
 }
 
+/* The first worker that asks makes Redis look used to the others: what it was told holds for all.
+ */
 static bool is_quiet(const struct claims *c) {
-    return clock_mono_ms() < c->quiet_until_ms;
+    return !atomic_load(&c->serve->shared->beats.greeted) && clock_mono_ms() < c->quiet_until_ms;
 }
 
 static size_t room(const struct serve *s) {
@@ -199,7 +201,10 @@ static void ask(struct claims *c) {
 
 static void on_hello(void *arg, const struct redis_reply *reply) {
     struct claims *c = arg;
-    c->quiet_until_ms = clock_mono_ms() + (reply ? redis_integer(reply) : LOOK_MS);
+    int64_t wait_ms = reply ? redis_integer(reply) : LOOK_MS;
+    c->quiet_until_ms = clock_mono_ms() + wait_ms;
+    if (wait_ms == 0)
+        atomic_store(&c->serve->shared->beats.greeted, true);
     if (!c->asking)
         timer_start(&c->timer, AGAIN_MS);
 }

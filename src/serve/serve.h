@@ -28,6 +28,7 @@ struct beats_shared {
     _Atomic uint64_t arrivals; /* how often all of them did again */
     _Atomic uint64_t claims;   /* leases given out */
     _Atomic uint64_t spilled;  /* beats held in memory though Redis was here: it was slow */
+    _Atomic bool greeted;      /* Redis told a worker that nobody need be waited for */
     _Atomic bool spoke;        /* something was settled, or held, without Redis */
     _Atomic int64_t held;      /* in Redis, as last heard */
 };
