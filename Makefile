@@ -12,7 +12,7 @@ VERSION := $(shell cat VERSION)
 
 # ---- what it is made of ----
 
-SOURCES := $(wildcard src/base/*.c src/rules/*.c src/io/*.c src/serve/*.c src/app/*.c)
+SOURCES := $(wildcard src/*/*.c src/*/*/*.c)
 STUB    := $(wildcard bench/stub/*.c)
 BENCH   := $(wildcard bench/agents/*.c)
 SIM     := $(wildcard bench/sim/*.c)
@@ -20,7 +20,7 @@ UNIT    := $(wildcard tests/unit/*.c)
 TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 LINTED  := src/main.c bench/stub_main.c bench/bench_main.c bench/sim_main.c bench/peers/client.c \
            $(SOURCES) $(STUB) $(BENCH) $(SIM)
-FORMATTED := $(wildcard src/*.[ch] src/*/*.[ch] bench/*.[ch] bench/*/*.[ch] tests/*/*.[ch])
+FORMATTED := $(wildcard src/*.[ch] src/*/*.[ch] src/*/*/*.[ch] bench/*.[ch] bench/*/*.[ch] tests/*/*.[ch])
 
 LIBRARIES := libevent libevent_pthreads jansson libjwt yaml-0.1 openssl hiredis
 

@@ -2,7 +2,7 @@
 
 #include "base/panic.h"
 #include "base/secret.h"
-#include "rules/agent_id.h"
+#include "rules/agents/agent_id.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,12 +1,13 @@
 /* An agent's connection: HTTP/1.1, one call at a time, kept or made anew for each.
  *
- * Answers are judged by rules/http. The server's Keep-Alive hint is obeyed: a connection idle for
- * longer is not used again. A TLS session is kept for the next connection when that is wanted. */
+ * Answers are judged by rules/wire/http. The server's Keep-Alive hint is obeyed: a connection idle
+ * for longer is not used again. A TLS session is kept for the next connection when that is wanted.
+ */
 #pragma once
 
 #include "agents/target.h"
 #include "io/stream.h"
-#include "rules/http.h"
+#include "rules/wire/http.h"
 
 enum line_fault {
     LINE_REFUSED,   /* no connection, or a reset */

@@ -1,6 +1,6 @@
 #include "agents/request.h"
 
-#include "rules/json_scan.h"
+#include "rules/wire/json_scan.h"
 
 static const char *const actions[] = {
     [LIFE_CONNECT] = "connect", [LIFE_BEAT] = "heartbeat", [LIFE_DISCONNECT] = "disconnect"};

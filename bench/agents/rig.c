@@ -4,7 +4,7 @@
 #include "agents/own_redis.h"
 #include "base/panic.h"
 #include "io/tls.h"
-#include "rules/json_scan.h"
+#include "rules/wire/json_scan.h"
 #include "stub/stub.h"
 
 #include <errno.h>

@@ -2,7 +2,7 @@
 
 #include "agents/probe.h"
 #include "base/panic.h"
-#include "rules/json_scan.h"
+#include "rules/wire/json_scan.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 #include "sim/sim.h"
 
 #include "base/panic.h"
-#include "rules/gate.h"
+#include "rules/gate/gate.h"
 
 #include <stdlib.h>
 #include <string.h>

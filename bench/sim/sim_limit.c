@@ -1,5 +1,5 @@
-/* The choice of rules/concurrency, beside what it was chosen over. */
-#include "rules/concurrency.h"
+/* The choice of rules/gate/concurrency, beside what it was chosen over. */
+#include "rules/gate/concurrency.h"
 #include "sim/sim.h"
 
 enum { COST_US = 20000, AIMD_TARGET_US = 100000 };

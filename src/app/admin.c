@@ -5,10 +5,10 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/panic.h"
-#include "rules/tags.h"
-#include "serve/admission.h"
+#include "rules/agents/tags.h"
+#include "serve/cache/purge.h"
 #include "serve/explain.h"
-#include "serve/purge.h"
+#include "serve/gate/admission.h"
 
 #include <openssl/crypto.h>
 #include <stdlib.h>

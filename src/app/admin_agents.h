@@ -2,7 +2,7 @@
 #pragma once
 
 #include "io/operator.h"
-#include "rules/agents.h"
+#include "rules/agents/agents.h"
 
 /* A page of agents as JSON. Parameters: prefix (of the id), status, only (held, cached, refused,
  * revoked), limit (1 to 1000), after (what the page before gave as "next"). Returns the status. */

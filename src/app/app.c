@@ -17,11 +17,11 @@
 #include "io/inherit.h"
 #include "io/listener.h"
 #include "io/notify.h"
-#include "rules/seal.h"
-#include "serve/admission.h"
-#include "serve/aiwm_events.h"
-#include "serve/limiting.h"
-#include "serve/peers.h"
+#include "rules/trust/seal.h"
+#include "serve/cache/aiwm_events.h"
+#include "serve/cache/peers.h"
+#include "serve/gate/admission.h"
+#include "serve/limits/limiting.h"
 
 #include <event2/event.h>
 #include <signal.h>

@@ -1,7 +1,7 @@
 /* How much this process may be: processors, memory, descriptors, and what is configured. */
 #pragma once
 
-#include "rules/config.h"
+#include "rules/config/config.h"
 
 size_t capacity_workers(const struct config *config);
 /* Bytes for cached connects. */

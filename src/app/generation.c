@@ -4,7 +4,7 @@
 #include "base/panic.h"
 #include "base/secret.h"
 #include "io/tls.h"
-#include "serve/admission.h"
+#include "serve/gate/admission.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #include "app/fleet.h"
 #include "base/log.h"
 #include "base/metric.h"
-#include "serve/admission.h"
+#include "serve/gate/admission.h"
 
 static int show_live(void *arg, const struct operator_request *request, struct str *body) {
     (void)request;

@@ -3,7 +3,7 @@
 #include "base/panic.h"
 #include "io/files.h"
 #include "io/tls.h"
-#include "serve/scripts.h"
+#include "serve/redis/scripts.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 #include "app/options.h"
 #include "io/redis.h"
 #include "io/upstream.h"
-#include "rules/config.h"
+#include "rules/config/config.h"
 
 #include <openssl/ssl.h>
 

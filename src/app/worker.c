@@ -2,17 +2,17 @@
 
 #include "base/clock.h"
 #include "base/panic.h"
-#include "serve/admission.h"
-#include "serve/bulk.h"
-#include "serve/claims.h"
-#include "serve/comeback.h"
-#include "serve/fetch.h"
-#include "serve/flush.h"
-#include "serve/refresh.h"
-#include "serve/shedding.h"
-#include "serve/shelf.h"
-#include "serve/storing.h"
-#include "serve/turn.h"
+#include "serve/beats/bulk.h"
+#include "serve/beats/claims.h"
+#include "serve/beats/comeback.h"
+#include "serve/beats/flush.h"
+#include "serve/beats/storing.h"
+#include "serve/beats/turn.h"
+#include "serve/cache/shelf.h"
+#include "serve/connect/refresh.h"
+#include "serve/gate/admission.h"
+#include "serve/gate/fetch.h"
+#include "serve/limits/shedding.h"
 
 #include <pthread.h>
 #include <signal.h>

@@ -9,7 +9,7 @@
 
 #define ERR_ROWS(X)                                                                                \
     X(OK, 200, NULL, "", false)                                                                    \
-    /* the wire: rules/http */                                                                     \
+    /* the wire: rules/wire/http */                                                                \
     X(BAD_REQUEST, 400, "GATEWAY_BAD_REQUEST", "Malformed HTTP request", false)                    \
     X(BAD_FRAMING, 400, "GATEWAY_BAD_FRAMING", "Ambiguous or invalid message framing", false)      \
     X(BAD_HOST, 400, "GATEWAY_BAD_HOST", "Exactly one valid Host is required", false)              \

@@ -1,7 +1,7 @@
 #include "io/operator.h"
 
 #include "base/panic.h"
-#include "rules/http.h"
+#include "rules/wire/http.h"
 
 #include <event2/buffer.h>
 #include <event2/event.h>

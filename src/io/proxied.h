@@ -3,7 +3,7 @@
 #pragma once
 
 #include "io/loop.h"
-#include "rules/proxy_protocol.h"
+#include "rules/wire/proxy_protocol.h"
 
 struct proxied;
 

@@ -7,7 +7,7 @@
 #include "io/redis_link.h"
 #include "io/redis_sentinel.h"
 #include "io/resolve.h"
-#include "rules/far_clock.h"
+#include "rules/redis/far_clock.h"
 
 #include <hiredis/hiredis.h>
 #include <stdio.h>

@@ -18,8 +18,8 @@
 
 #include "base/span.h"
 #include "io/loop.h"
-#include "rules/redis_reply.h"
-#include "rules/redis_url.h"
+#include "rules/redis/redis_reply.h"
+#include "rules/redis/redis_url.h"
 
 #include <openssl/ssl.h>
 #include <stdatomic.h>
@@ -75,7 +75,7 @@ bool redis_is_here(const struct redis *r);
 bool redis_was_tried(const struct redis *r);
 enum redis_trouble redis_trouble(const struct redis *r);
 
-/* Redis' own clock, microseconds since 1970, as far as we have heard of it (rules/far_clock).
+/* Redis' own clock, microseconds since 1970, as far as we have heard of it (rules/redis/far_clock).
  * Before the first greeting: our wall clock. It follows: where Redis' clock is set back, or was
  * thought to be ahead, it goes back. */
 int64_t redis_now_us(const struct redis *r);

@@ -4,7 +4,7 @@
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/secret.h"
-#include "rules/resp.h"
+#include "rules/redis/resp.h"
 
 #include <event2/event.h>
 #include <hiredis/hiredis.h>

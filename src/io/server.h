@@ -10,15 +10,16 @@
  *       +----------+--------+--------+-------------> closed        (deadline, client gone)
  *
  * One request is in flight per connection; pipelined ones wait, in order, in a bounded buffer.
- * Bytes are judged by rules/http before anything else sees them. Every state has a deadline. */
+ * Bytes are judged by rules/wire/http before anything else sees them. Every state has a deadline.
+ */
 #pragma once
 
 #include "base/err.h"
 #include "base/span.h"
 #include "io/loop.h"
 #include "io/stream.h"
-#include "rules/address.h"
-#include "rules/http.h"
+#include "rules/wire/address.h"
+#include "rules/wire/http.h"
 
 #include <openssl/ssl.h>
 

@@ -2,7 +2,7 @@
  * does not cost a fleet full handshakes; replicas may share them. Thread safe. */
 #pragma once
 
-#include "rules/ticket_keys.h"
+#include "rules/trust/ticket_keys.h"
 
 #include <openssl/ssl.h>
 

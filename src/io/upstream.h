@@ -9,7 +9,7 @@
 #include "base/err.h"
 #include "base/span.h"
 #include "io/loop.h"
-#include "rules/http.h"
+#include "rules/wire/http.h"
 
 #include <openssl/ssl.h>
 

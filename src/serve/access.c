@@ -4,8 +4,8 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/panic.h"
-#include "rules/access.h"
-#include "rules/limit.h"
+#include "rules/gate/limit.h"
+#include "rules/wire/access.h"
 
 #include <stdatomic.h>
 #include <stdio.h>

@@ -4,10 +4,10 @@
  *      '-- still pending when its bytes go: kept, copied -- it ends later: likewise
  *
  * What a line holds is the table of fields in access.c, and nothing else: no header, no body, no
- * query but what log.access_query names, the path by the allow-list of rules/access.h, of a token
- * eight hex digits of a keyed hash. Failures, and all others,
- * are bounded by log.access_rate each; what is left out is counted. Where log.access is off, all
- * that is done for it is to look whether it is.
+ * query but what log.access_query names, the path by the allow-list of rules/wire/access.h, of a
+ * token eight hex digits of a keyed hash. Failures, and all others, are bounded by log.access_rate
+ * each; what is left out is counted. Where log.access is off, all that is done for it is to look
+ * whether it is.
  *
  * Also times every request, for request_duration_seconds. */
 #pragma once

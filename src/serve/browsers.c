@@ -1,6 +1,6 @@
 #include "serve/browsers.h"
 
-#include "rules/cors.h"
+#include "rules/wire/cors.h"
 #include "serve/access.h"
 
 /* Valid for this turn of the loop, as the configuration is. */

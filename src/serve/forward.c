@@ -11,10 +11,10 @@
 
 #include "base/panic.h"
 #include "serve/access.h"
-#include "serve/admission.h"
 #include "serve/browsers.h"
-#include "serve/limiting.h"
-#include "serve/purge.h"
+#include "serve/cache/purge.h"
+#include "serve/gate/admission.h"
+#include "serve/limits/limiting.h"
 #include "serve/request.h"
 
 #include <stdlib.h>

@@ -7,8 +7,8 @@
 #include "base/random.h"
 #include "serve/access.h"
 #include "serve/browsers.h"
-#include "serve/limiting.h"
-#include "serve/shedding.h"
+#include "serve/limits/limiting.h"
+#include "serve/limits/shedding.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,15 +3,15 @@
 #pragma once
 
 #include "base/err.h"
-#include "rules/client_address.h"
-#include "rules/headers.h"
-#include "rules/payload.h"
+#include "rules/wire/client_address.h"
+#include "rules/wire/headers.h"
+#include "rules/wire/payload.h"
 #include "serve/routes.h"
 #include "serve/serve.h"
 
 enum { REQUEST_ALLOWANCE_MAX = 128 };
 
-/* What a connect took from the limits (serve/limiting); all zero: nothing. */
+/* What a connect took from the limits (serve/limits/limiting); all zero: nothing. */
 struct attempt {
     uint64_t agent, site, pair; /* keys */
     bool unknown;               /* the secret: a refusal counts against its address and agent */
@@ -37,7 +37,8 @@ struct request {
     bool verified;
     enum token_fault fault;
     struct attempt attempt;
-    char allowance[REQUEST_ALLOWANCE_MAX]; /* RateLimit fields of the answer (serve/limiting) */
+    char allowance[REQUEST_ALLOWANCE_MAX]; /* RateLimit fields of the answer (serve/limits/limiting)
+                                            */
     size_t allowance_len;
 };
 

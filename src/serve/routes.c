@@ -1,9 +1,9 @@
 #include "serve/routes.h"
 
-#include "serve/connect.h"
-#include "serve/disconnect.h"
+#include "serve/beats/disconnect.h"
+#include "serve/beats/heartbeat.h"
+#include "serve/connect/connect.h"
 #include "serve/forward.h"
-#include "serve/heartbeat.h"
 
 static const struct route routes[] = {
     {"POST", "/agents/:id/heartbeat", WHO_AGENT, EFFECT_NONE, true, "/heartbeat", ROUTE_HEARTBEAT,

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "base/span.h"
-#include "rules/agent_id.h"
-#include "rules/route.h"
+#include "rules/agents/agent_id.h"
+#include "rules/wire/route.h"
 
 struct serve;
 struct request;
@@ -15,7 +15,7 @@ enum who {
     WHO_NOT_AGENTS,    /* agents' tokens are refused, others are the controller's business */
 };
 
-/* What a forwarded call changes here (serve/purge.h). */
+/* What a forwarded call changes here (serve/cache/purge.h). */
 enum effect {
     EFFECT_NONE,
     EFFECT_LET_IN,        /* a connect: 2xx lifts what the controller said before */

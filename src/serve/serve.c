@@ -2,9 +2,9 @@
 
 #include "base/random.h"
 #include "serve/access.h"
-#include "serve/claims.h"
-#include "serve/durable.h"
-#include "serve/shelf.h"
+#include "serve/beats/claims.h"
+#include "serve/beats/durable.h"
+#include "serve/cache/shelf.h"
 
 static struct token_verifier *make_verifier(const struct config *config) {
     enum { CACHE_ENTRIES = 16384 };

@@ -12,16 +12,16 @@
 #include "io/redis.h"
 #include "io/server.h"
 #include "io/upstream.h"
-#include "rules/agents.h"
-#include "rules/config.h"
-#include "rules/flows.h"
-#include "rules/grant.h"
-#include "rules/refusals.h"
-#include "rules/tags.h"
-#include "rules/token.h"
+#include "rules/agents/agents.h"
+#include "rules/agents/refusals.h"
+#include "rules/agents/tags.h"
+#include "rules/config/config.h"
+#include "rules/gate/flows.h"
+#include "rules/trust/grant.h"
+#include "rules/trust/token.h"
 #include "serve/routes.h"
 
-/* Heartbeats in Redis, as all workers see them (serve/durable.h). */
+/* Heartbeats in Redis, as all workers see them (serve/beats/durable.h). */
 struct beats_shared {
     uint64_t replica;          /* this process, among all */
     _Atomic int here;          /* workers that reach Redis */
@@ -53,17 +53,18 @@ struct shared {
     struct tags *tags;
     struct refusals *refusals;
     struct limiting *limiting;
-    _Atomic int limits_share; /* what we may give is a limit's so many'th part (serve/sharing.h) */
-    _Atomic int64_t refresh_arrival_us; /* of the refresh rate (serve/refresh.c) */
+    _Atomic int
+        limits_share; /* what we may give is a limit's so many'th part (serve/limits/sharing.h) */
+    _Atomic int64_t refresh_arrival_us; /* of the refresh rate (serve/connect/refresh.c) */
     const struct redis_options *redis;  /* NULL: there is none */
     struct beats_shared beats;
     struct peers *peers; /* NULL: there is no Redis, and no others */
     struct server_limits limits;
     size_t worker_count;
     struct mailbox **mailbox;    /* of each worker */
-    struct admission *admission; /* the gate to the controller (serve/admission.h) */
+    struct admission *admission; /* the gate to the controller (serve/gate/admission.h) */
     _Atomic int replicas;        /* of the gateway that share the controller, this one included */
-    _Atomic int bulk_state;      /* enum bulk_state (serve/bulk.h) */
+    _Atomic int bulk_state;      /* enum bulk_state (serve/beats/bulk.h) */
     _Atomic bool draining;       /* TERM: what is held is due now */
     /* The access log's (serve/access.h): of failures and of the others, and what both left out. */
     _Atomic int64_t access_arrival_us[2];
@@ -102,7 +103,7 @@ struct serve {
     struct storing_queue *storing;
     struct claims *claims;
     struct comeback *comeback;
-    struct list turns; /* that wait for their agent there (serve/turn.c) */
+    struct list turns; /* that wait for their agent there (serve/beats/turn.c) */
     struct shedding *shedding;
     struct access *access;
     int refusal_retry_after_s; /* from on_head to the on_refusal that follows it; 0: the usual */

@@ -1,6 +1,6 @@
 /* What stands in the controller's Redis, which strangers may write: lines are the words of an entry
  * of its stream, what stands behind an empty line is a job's data. */
-#include "rules/aiwm_event.h"
+#include "rules/redis/aiwm_event.h"
 
 #include <stdlib.h>
 

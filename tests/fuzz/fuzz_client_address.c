@@ -1,7 +1,7 @@
 /* X-Forwarded-For: the first line lists the trusted networks, the rest is a request's fields. The
  * client is the peer, or was named in a list; and it is untrusted unless everybody before it is
  * trusted, too. */
-#include "rules/client_address.h"
+#include "rules/wire/client_address.h"
 
 #include <stdlib.h>
 

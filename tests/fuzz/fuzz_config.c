@@ -1,7 +1,7 @@
 /* Any bytes as the configuration file: never a crash, never silence about a refusal, and what was
  * accepted prints as something that reads back as the same. */
 #include "base/panic.h"
-#include "rules/config.h"
+#include "rules/config/config.h"
 
 #include <stdlib.h>
 

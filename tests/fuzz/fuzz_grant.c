@@ -1,6 +1,6 @@
 /* What Redis may give us: entries of other versions, cut, edited. What unpacks packs to the same
  * bytes, and only what was sealed under the pass opens. */
-#include "rules/grant.h"
+#include "rules/trust/grant.h"
 
 #include <stdlib.h>
 

@@ -4,7 +4,7 @@
  *     however the bytes are cut, the verdict is the same
  *     what was parsed lies inside the head, and no control byte lies in it
  *     an accepted message, written again from its parts, is accepted as the same message */
-#include "rules/http.h"
+#include "rules/wire/http.h"
 
 #include "base/panic.h"
 #include "base/str.h"

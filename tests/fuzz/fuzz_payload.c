@@ -1,8 +1,8 @@
 /* Bodies of agents and of the controller; the first byte says which. Held against jansson: the
  * scanner refuses nothing that jansson takes, except for depth, and NUL bytes, which end the text
  * for jansson whatever stands behind them. */
-#include "rules/json_scan.h"
-#include "rules/payload.h"
+#include "rules/wire/json_scan.h"
+#include "rules/wire/payload.h"
 
 #include <jansson.h>
 #include <stdlib.h>

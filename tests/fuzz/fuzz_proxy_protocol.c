@@ -1,6 +1,6 @@
 /* PROXY protocol headers as the data port reads them: first the fixed part, then exactly as many
  * bytes as it says. Whatever is accepted has an address that survives being written and read. */
-#include "rules/proxy_protocol.h"
+#include "rules/wire/proxy_protocol.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /* Paths: the first line is the prefix to strip, the rest the path. Whatever is taken apart has no
  * dot segments in any single decoding, stays within its memory or the path's, and matches the
  * pattern that its own segments make. */
-#include "rules/route.h"
+#include "rules/wire/route.h"
 
 #include <stdint.h>
 #include <stdio.h>

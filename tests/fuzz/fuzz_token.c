@@ -1,7 +1,7 @@
 /* Tokens from strangers ('r' and the bytes), and what a holder of the key could sign ('s', header,
  * newline, claims). Whatever is accepted is accepted again from the cache, with the same claims,
  * and not after its expiry. */
-#include "rules/token.h"
+#include "rules/trust/token.h"
 
 #include "../support/mint.h"
 

@@ -28,18 +28,18 @@ BEGIN {
     only("^openssl/(ssl|x509|x509v3|x509_vfy|pem|err|bio)\\.h$", "^(io/.*|app/setup\\.h)$")
     # libcrypto: digests and sealing.
     # app/admin.c compares its token in constant time, with it.
-    only("^openssl/", "^(io/.*|app/(setup\\.h|admin\\.c)|rules/(grant|seal|token)\\.c|rules/hmac\\.[ch])$")
+    only("^openssl/", "^(io/.*|app/(setup\\.h|admin\\.c)|rules/trust/(grant|seal|token)\\.c|rules/trust/hmac\\.[ch])$")
     only("^hiredis/", "^io/redis(_link|_sentinel|_values)?\\.c$")
-    only("^jansson\\.h$", "^(rules/payload|app/ctl_show)\\.c$")
-    only("^jwt\\.h$", "^rules/token\\.c$")
-    only("^yaml\\.h$", "^rules/config_yaml\\.c$")
+    only("^jansson\\.h$", "^(rules/wire/payload|app/ctl_show)\\.c$")
+    only("^jwt\\.h$", "^rules/trust/token\\.c$")
+    only("^yaml\\.h$", "^rules/config/config_yaml\\.c$")
     # Sockets, descriptors, names: what touches the outside.
     only("^(sys/(socket|epoll|eventfd|uio|un)|netdb|netinet/.*|poll|arpa/inet)\\.h$",
-         "^(io/.*|rules/(config_values|address)\\.c)$") # inet_pton reads an address, it opens nothing
+         "^(io/.*|rules/(config/config_values|wire/address)\\.c)$") # inet_pton reads an address, it opens nothing
     # The time is passed in, and only app, serve and io ask for it.
     only("^(base/clock|time|sys/time)\\.h$", "^(base|io|serve|app)/")
     # Decisions do not log; the option table takes its names for levels from the log.
-    only("^base/log\\.h$", "^((base|io|serve|app)/.*|rules/config_table\\.c)$")
+    only("^base/log\\.h$", "^((base|io|serve|app)/.*|rules/config/config_table\\.c)$")
     # Files and signals. Locks are allowed: what workers share lives in rules/.
     only("^(fcntl|unistd|signal|sys/stat)\\.h$", "^((base|io|app)/.*|main\\.c)$")
     # The stand-in for the controller serves the demo.

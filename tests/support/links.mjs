@@ -1,6 +1,6 @@
 // links.mjs [FILE...]: every relative link of the project's Markdown leads to a file, and its
 // #anchor to a heading there; links to other sites are left alone. Without files: all that git knows.
-// A file of the project's that is named in `code` (`src/io/tls.c`, `rules/http`) exists.
+// A file of the project's that is named in `code` (`src/io/tls.c`, `rules/wire/http`) exists.
 // links.mjs --self-test: shows that it sees each kind of broken link. One line each, exit code 1.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -84,7 +84,7 @@ function selfTest() {
         [0, '[a](a.md)'], [0, '[a](#the-head-of-it)'], [0, '[a](https://example.com/x#y)'],
         [0, '[a](a.md#the-head-of-it-1)'], [0, '`[a](b.md)`'], [0, '```\n[a](b.md)\n```'],
         [1, '[a](b.md)'], [1, '![a](b.svg)'], [1, '[a](#the-tail)'], [1, '[a](a.md#the-tail)'],
-        [0, '`rules/http` `src/main.c` `base/err.h`'], [1, '`rules/htp`'], [1, '`src/mane.c`'],
+        [0, '`rules/wire/http` `src/main.c` `base/err.h`'], [1, '`rules/htp`'], [1, '`src/mane.c`'],
         [1, '```\n# The tail\n```\n[a](#the-tail)'], [2, '[a](b.md) [a](c.md)'],
     ];
     let failed = 0;

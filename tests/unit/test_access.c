@@ -1,4 +1,4 @@
-#include "rules/access.h"
+#include "rules/wire/access.h"
 
 #include <criterion/criterion.h>
 

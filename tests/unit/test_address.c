@@ -1,4 +1,4 @@
-#include "rules/address.h"
+#include "rules/wire/address.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

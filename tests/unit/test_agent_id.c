@@ -1,4 +1,4 @@
-#include "rules/agent_id.h"
+#include "rules/agents/agent_id.h"
 
 #include <criterion/criterion.h>
 

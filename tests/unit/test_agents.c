@@ -1,4 +1,4 @@
-#include "rules/agents.h"
+#include "rules/agents/agents.h"
 
 #include <criterion/criterion.h>
 #include <pthread.h>

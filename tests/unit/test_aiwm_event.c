@@ -1,4 +1,4 @@
-#include "rules/aiwm_event.h"
+#include "rules/redis/aiwm_event.h"
 
 #include <criterion/criterion.h>
 

@@ -1,4 +1,4 @@
-#include "rules/beat.h"
+#include "rules/agents/beat.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

@@ -5,7 +5,7 @@
 #include "agents/report_plots.h"
 #include "agents/request.h"
 #include "agents/watch.h"
-#include "rules/http.h"
+#include "rules/wire/http.h"
 
 #include <criterion/criterion.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-#include "rules/breaker.h"
+#include "rules/gate/breaker.h"
 
 #include <criterion/criterion.h>
 

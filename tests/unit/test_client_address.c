@@ -1,4 +1,4 @@
-#include "rules/client_address.h"
+#include "rules/wire/client_address.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

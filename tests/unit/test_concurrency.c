@@ -1,4 +1,4 @@
-#include "rules/concurrency.h"
+#include "rules/gate/concurrency.h"
 
 #include <criterion/criterion.h>
 

@@ -1,8 +1,8 @@
 #include "io/files.h"
-#include "rules/config.h"
-#include "rules/config_table.h"
-#include "rules/config_values.h"
-#include "rules/config_yaml.h"
+#include "rules/config/config.h"
+#include "rules/config/config_table.h"
+#include "rules/config/config_values.h"
+#include "rules/config/config_yaml.h"
 
 #include "base/log.h"
 #include "base/panic.h"

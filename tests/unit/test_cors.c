@@ -1,4 +1,4 @@
-#include "rules/cors.h"
+#include "rules/wire/cors.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "rules/far_clock.h"
+#include "rules/redis/far_clock.h"
 
 #include <criterion/criterion.h>
 

@@ -1,4 +1,4 @@
-#include "rules/flight.h"
+#include "rules/agents/flight.h"
 
 #include <criterion/criterion.h>
 

@@ -1,6 +1,6 @@
-#include "rules/flows.h"
+#include "rules/gate/flows.h"
 
-#include "rules/queue.h"
+#include "rules/gate/queue.h"
 
 #include <criterion/criterion.h>
 

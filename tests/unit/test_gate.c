@@ -1,6 +1,6 @@
-#include "rules/gate.h"
+#include "rules/gate/gate.h"
 
-#include "rules/flows.h"
+#include "rules/gate/flows.h"
 #include "sim/sim.h"
 
 #include <criterion/criterion.h>

@@ -1,4 +1,4 @@
-#include "rules/grant.h"
+#include "rules/trust/grant.h"
 
 #include <criterion/criterion.h>
 #include <openssl/evp.h>

@@ -1,4 +1,4 @@
-#include "rules/headers.h"
+#include "rules/wire/headers.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "rules/hmac.h"
+#include "rules/trust/hmac.h"
 
 #include <criterion/criterion.h>
 #include <openssl/evp.h>

@@ -1,4 +1,4 @@
-#include "rules/http.h"
+#include "rules/wire/http.h"
 
 #include "base/str.h"
 

@@ -1,4 +1,4 @@
-#include "rules/json_scan.h"
+#include "rules/wire/json_scan.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

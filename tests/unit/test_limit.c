@@ -1,4 +1,4 @@
-#include "rules/limit.h"
+#include "rules/gate/limit.h"
 
 #include <criterion/criterion.h>
 

@@ -1,4 +1,4 @@
-#include "rules/limits.h"
+#include "rules/gate/limits.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* A fleet that shares its limits, in virtual time: replicas that decide alone and tell a ledger, as
- * serve/sharing does, what they took. */
-#include "rules/limits.h"
+ * serve/limits/sharing does, what they took. */
+#include "rules/gate/limits.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -244,7 +244,7 @@ Test(limits_shared, an_outage_is_not_held_against_those_who_asked_meanwhile) {
     fleet.away = true;
     demand(1, 1, 600);
     fleet.away = false;
-    for (int i = 0; i < 2; i++) { /* as serve/sharing does, at its return */
+    for (int i = 0; i < 2; i++) { /* as serve/limits/sharing does, at its return */
         size_t dropped;
         (void)limits_export(fleet.replica[i].table, &fleet.limit, fleet.now_us, NULL, 0, &dropped);
     }

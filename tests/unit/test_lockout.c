@@ -1,4 +1,4 @@
-#include "rules/lockout.h"
+#include "rules/gate/lockout.h"
 
 #include <criterion/criterion.h>
 

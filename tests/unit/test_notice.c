@@ -1,5 +1,5 @@
-#include "rules/journal.h"
-#include "rules/notice.h"
+#include "rules/redis/journal.h"
+#include "rules/redis/notice.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

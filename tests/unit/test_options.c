@@ -1,6 +1,6 @@
 #include "app/options.h"
 
-#include "rules/config.h"
+#include "rules/config/config.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

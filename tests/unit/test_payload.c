@@ -1,4 +1,4 @@
-#include "rules/payload.h"
+#include "rules/wire/payload.h"
 
 #include "../support/mint.h"
 

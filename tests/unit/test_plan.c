@@ -1,4 +1,4 @@
-#include "rules/plan.h"
+#include "rules/agents/plan.h"
 
 #include <criterion/criterion.h>
 

@@ -1,4 +1,4 @@
-#include "rules/proxy_protocol.h"
+#include "rules/wire/proxy_protocol.h"
 
 #include <criterion/criterion.h>
 

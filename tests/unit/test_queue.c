@@ -1,4 +1,4 @@
-#include "rules/queue.h"
+#include "rules/gate/queue.h"
 
 #include <criterion/criterion.h>
 

@@ -1,5 +1,5 @@
-#include "rules/redis_reply.h"
-#include "rules/redis_url.h"
+#include "rules/redis/redis_reply.h"
+#include "rules/redis/redis_url.h"
 
 #include <criterion/criterion.h>
 

@@ -1,4 +1,4 @@
-#include "rules/refusals.h"
+#include "rules/agents/refusals.h"
 
 #include <criterion/criterion.h>
 

@@ -1,4 +1,4 @@
-#include "rules/resp.h"
+#include "rules/redis/resp.h"
 
 #include <criterion/criterion.h>
 #include <string.h>

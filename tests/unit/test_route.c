@@ -1,4 +1,4 @@
-#include "rules/route.h"
+#include "rules/wire/route.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>

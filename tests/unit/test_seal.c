@@ -1,4 +1,4 @@
-#include "rules/seal.h"
+#include "rules/trust/seal.h"
 
 #include <criterion/criterion.h>
 

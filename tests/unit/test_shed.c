@@ -1,4 +1,4 @@
-#include "rules/shed.h"
+#include "rules/gate/shed.h"
 
 #include <criterion/criterion.h>
 

@@ -1,4 +1,4 @@
-#include "rules/slots.h"
+#include "rules/gate/slots.h"
 
 #include <criterion/criterion.h>
 

@@ -1,5 +1,5 @@
 #include "base/panic.h"
-#include "rules/tags.h"
+#include "rules/agents/tags.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "rules/ticket_keys.h"
+#include "rules/trust/ticket_keys.h"
 
 #include <criterion/criterion.h>
 

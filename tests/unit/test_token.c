@@ -1,4 +1,4 @@
-#include "rules/token.h"
+#include "rules/trust/token.h"
 
 #include "../support/mint.h"
 

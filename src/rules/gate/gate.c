@@ -1,0 +1,248 @@
+#include "rules/gate/gate.h"
+
+enum {
+    SECOND_US = 1000000,
+    CUSHION_US = 3 * SECOND_US, /* of work kept waiting: a pace guessed too low leaves no hole */
+    RETRY_MAX_S = 60,           /* of calls that get no slot */
+    GAPS = 24,                  /* that the mean of them goes back */
+    RAMP_PART = 2,              /* half the places */
+    GRACE_PART = 8,             /* of the wait: what an estimate may be wrong by */
+    BEST_US = 240 * SECOND_US,  /* how long a quicker pace than now's is counted on */
+    PACE_PERCENT = 97,          /* of the learnt time between two: a little too fast, see above */
+};
+
+/* Less than that is chance. */
+static const double SLOWER = 1.25;
+
+/* What a call takes before anything is known, pessimistic: a guess too low lets in more than can be
+ * served. */
+static const int64_t first_guess_us[GATE_CLASSES] = {[GATE_CONNECT] = 250000,
+                                                     [GATE_HEARTBEAT] = 10000,
+                                                     [GATE_API] = 100000,
+                                                     [GATE_STREAM] = SECOND_US,
+                                                     [GATE_PROBE] = 10000};
+
+/* ---- life ---- */
+
+void gate_init(struct gate *g, const struct gate_policy *policy) {
+    *g = (struct gate){.policy = *policy, .replicas = 1};
+    g->slots = slots_new(policy->retry_reach_s, GATE_SLOTS);
+    for (int i = 0; i < GATE_CLASSES; i++) {
+        queue_init(&g->lane[i].queue);
+        concurrency_init(&g->lane[i].concurrency, policy->places[i], first_guess_us[i]);
+        g->lane[i].gap_us = (double)first_guess_us[i] / (double)policy->places[i];
+        g->lane[i].best_gap_us = g->lane[i].gap_us;
+    }
+}
+
+void gate_release(struct gate *g) {
+    slots_free(g->slots);
+    g->slots = NULL;
+}
+
+/* ---- places ---- */
+
+static int64_t share(const struct gate *g, enum gate_class class) {
+    int64_t places = g->policy.places[class];
+    return (places + g->replicas - 1) / g->replicas;
+}
+
+static bool learns(enum gate_class class) {
+    return class != GATE_STREAM && class != GATE_PROBE;
+}
+
+int64_t gate_limit(const struct gate *g, enum gate_class class, int64_t now_us) {
+    int64_t limit = share(g, class);
+    if (g->policy.adaptive && learns(class))
+        limit = concurrency_limit(&g->lane[class].concurrency, limit);
+    if (class == GATE_CONNECT && breaker_is_ramping(&g->breaker, g->policy.ramp_us, now_us))
+        limit = (limit + RAMP_PART - 1) / RAMP_PART;
+    return limit;
+}
+
+static bool has_place(const struct gate *g, enum gate_class class, int64_t now_us) {
+    return class == GATE_PROBE || g->lane[class].inside < gate_limit(g, class, now_us);
+}
+
+/* A probe's result must come soon, and its loss be harmless: a heartbeat is held again. */
+static bool may_probe(enum gate_class class) {
+    return class == GATE_HEARTBEAT || class == GATE_PROBE;
+}
+
+bool gate_has_room(const struct gate *g, enum gate_class class, int64_t now_us) {
+    const struct breaker *b = &g->breaker;
+    bool passes = b->state == BREAKER_CLOSED ||
+                  (may_probe(class) && b->state == BREAKER_OPEN && now_us >= b->until_us);
+    return passes && g->lane[class].queue.count == 0 && has_place(g, class, now_us);
+}
+
+static void let_in(struct gate *g, struct gate_ticket *t, int64_t now_us) {
+    t->where = GATE_INSIDE;
+    t->in_us = now_us;
+    g->lane[t->class].inside++;
+}
+
+/* ---- asking ---- */
+
+static int64_t gap_us(const struct gate *g, enum gate_class class) {
+    int64_t gap = (int64_t)g->lane[class].gap_us;
+    return gap > 0 ? gap : 1;
+}
+
+/* Those who come when they were told find room even where those who were not fill the queue: as
+ * they come no faster than they can be served, the little that they may wait longer is enough. */
+static int64_t patience_us(const struct gate_wish *wish) {
+    return wish->wait_us + wish->wait_us / GRACE_PART;
+}
+
+static bool can_finish(const struct gate *g, const struct gate_wish *wish, int64_t now_us) {
+    const struct gate_lane *lane = &g->lane[wish->class];
+    if (wish->wait_us == 0 || lane->queue.count >= g->policy.waiting_max)
+        return false;
+    int64_t ahead = queue_ahead(&lane->queue, wish->flow) + 1;
+    int64_t takes_us = ahead * gap_us(g, wish->class) + (int64_t)lane->concurrency.service_us;
+    bool was_told = slots_is_due(g->slots, wish->who, now_us);
+    return takes_us <= (was_told ? patience_us(wish) : wish->wait_us);
+}
+
+static enum gate_answer ask_for_place(struct gate *g, struct gate_ticket *t,
+                                      const struct gate_wish *wish, int64_t now_us) {
+    struct gate_lane *lane = &g->lane[wish->class];
+    bool is_free = lane->queue.count == 0 && has_place(g, wish->class, now_us);
+    if (!is_free && !can_finish(g, wish, now_us))
+        return GATE_BUSY;
+    slots_give_up(g->slots, wish->who);
+    if (is_free) {
+        let_in(g, t, now_us);
+        return GATE_IN;
+    }
+    t->where = GATE_WAITING;
+    t->patience_us = patience_us(wish);
+    queue_add(&lane->queue, &t->entry, wish->flow);
+    return GATE_WAITS;
+}
+
+enum gate_answer gate_ask(struct gate *g, struct gate_ticket *t, const struct gate_wish *wish,
+                          int64_t now_us) {
+    *t = (struct gate_ticket){.class = wish->class};
+    struct breaker_pass pass =
+        breaker_ask(&g->breaker, &g->policy.breaker, may_probe(wish->class), now_us);
+    if (!pass.go)
+        return GATE_DOWN;
+    t->probe = pass.probe;
+    if (pass.probe == 0)
+        return ask_for_place(g, t, wish, now_us);
+    let_in(g, t, now_us); /* alone: nobody has got in since the breaker opened */
+    return GATE_IN;
+}
+
+/* ---- refusing ---- */
+
+static int64_t later(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+/* A pace guessed too low leaves the controller without work when it is quicker again, and those who
+ * were told a late time cannot be called back; one guessed too high costs some of them a second
+ * refusal. So a controller that became slower is taken for as quick as it was, for a while. */
+static int64_t dealing_gap_us(const struct gate_lane *lane) {
+    bool became_slower = lane->gap_us > lane->best_gap_us * SLOWER;
+    return (int64_t)(became_slower ? lane->best_gap_us : lane->gap_us);
+}
+
+static int64_t deal_slot(struct gate *g, const struct gate_wish *wish, uint32_t random,
+                         int64_t now_us) {
+    int64_t gap = gap_us(g, GATE_CONNECT);
+    int64_t work_us = g->lane[GATE_CONNECT].queue.count * gap;
+    int64_t back_us = now_us + breaker_wait_us(&g->breaker, now_us);
+    int64_t dealing_us = dealing_gap_us(&g->lane[GATE_CONNECT]);
+    struct slots_pace pace = {.gap_us = later(dealing_us * PACE_PERCENT / 100, 1),
+                              .earliest_us = later(now_us + work_us - CUSHION_US, back_us)};
+    return slots_deal(g->slots, wish->who, &pace, random, now_us);
+}
+
+int64_t gate_retry_after_s(struct gate *g, const struct gate_wish *wish, uint32_t random,
+                           int64_t now_us) {
+    if (wish->class == GATE_CONNECT)
+        return deal_slot(g, wish, random, now_us);
+    const struct queue *queue = &g->lane[wish->class].queue;
+    int64_t wait_us = breaker_wait_us(&g->breaker, now_us);
+    if (wait_us == 0)
+        wait_us = queue->count * gap_us(g, wish->class);
+    int64_t s = (wait_us + SECOND_US - 1) / SECOND_US;
+    return s < 1 ? 1 : s > RETRY_MAX_S ? RETRY_MAX_S : s;
+}
+
+/* ---- results ---- */
+
+void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result result, int64_t now_us) {
+    struct gate_lane *lane = &g->lane[t->class];
+    if (t->where != GATE_INSIDE || t->judged)
+        return;
+    t->judged = true;
+    g->heard |= result != GATE_FAILED;
+    breaker_note(&g->breaker, &g->policy.breaker, t->probe, result != GATE_FAILED, now_us);
+    if (!learns(t->class))
+        return;
+    if (result == GATE_FAILED)
+        concurrency_failed(&lane->concurrency, share(g, t->class));
+    else if (result == GATE_FINE)
+        concurrency_answered(&lane->concurrency, share(g, t->class), now_us - t->in_us,
+                             lane->inside, now_us);
+}
+
+/* Believed again what is slower only bit by bit, so long as it lasts. */
+static void note_best(struct gate_lane *lane, double passed_us) {
+    double slower = lane->gap_us - lane->best_gap_us;
+    double part = passed_us < BEST_US ? passed_us / BEST_US : 1;
+    lane->best_gap_us += slower > 0 && lane->gaps == GAPS ? slower * part : slower;
+}
+
+/* How quickly the controller works off what it is given: seen directly, since what a call takes
+ * says it only together with how many there were all the while. */
+static void measure_gap(struct gate *g, enum gate_class class, int64_t now_us) {
+    struct gate_lane *lane = &g->lane[class];
+    bool is_full = lane->inside >= gate_limit(g, class, now_us);
+    if (is_full && lane->full_out_us > 0) {
+        double gap = (double)(now_us - lane->full_out_us);
+        lane->gaps += lane->gaps < GAPS;
+        lane->gap_us += (gap - lane->gap_us) / (double)(lane->gaps + 1);
+        note_best(lane, gap);
+    }
+    lane->full_out_us = is_full ? now_us : 0;
+}
+
+void gate_out(struct gate *g, struct gate_ticket *t, int64_t now_us) {
+    if (t->where == GATE_WAITING)
+        queue_remove(&g->lane[t->class].queue, &t->entry);
+    if (t->where == GATE_INSIDE) {
+        measure_gap(g, t->class, now_us);
+        g->lane[t->class].inside--;
+    }
+    if (t->where == GATE_INSIDE && t->probe != 0 && !t->judged)
+        breaker_forgo(&g->breaker, t->probe, now_us);
+    t->where = GATE_OUTSIDE;
+}
+
+bool gate_move(struct gate *g, struct gate_ticket *t, enum gate_class class) {
+    if (t->where != GATE_INSIDE || g->lane[class].inside >= share(g, class))
+        return false;
+    g->lane[t->class].inside--;
+    g->lane[class].inside++;
+    t->class = class;
+    return true;
+}
+
+struct gate_ticket *gate_next(struct gate *g, enum gate_class class, int64_t now_us,
+                              enum gate_answer *answer) {
+    struct gate_lane *lane = &g->lane[class];
+    bool is_closed = g->breaker.state == BREAKER_CLOSED;
+    if (lane->queue.count == 0 || (is_closed && !has_place(g, class, now_us)))
+        return NULL;
+    struct gate_ticket *t = container_of(queue_take(&lane->queue), struct gate_ticket, entry);
+    t->where = GATE_OUTSIDE;
+    *answer = is_closed ? GATE_IN : GATE_DOWN;
+    if (is_closed)
+        let_in(g, t, now_us);
+    return t;
+}

@@ -1,0 +1,112 @@
+/* The gate to the controller: who may ask it now, who waits, who shall come again and when. Pure;
+ * it puts together what rules/gate/breaker, concurrency, queue and slots decide. Not thread safe:
+ * its caller holds a lock (serve/gate/admission.c), or lives in virtual time (bench/sim).
+ *
+ *   gate_ask --- the breaker is open ------------------------------> GATE_DOWN
+ *      |-------- a place is free ----------------------------------> GATE_IN
+ *      |-------- it could not finish within its time, or won't wait -> GATE_BUSY
+ *      '-------- else ----------------------------------------------> GATE_WAITS
+ *
+ * Who is in says when its answer came (gate_answered) and when it needs its place no more
+ * (gate_out); who waits is told by gate_next, or leaves (gate_out). Each class has places of its
+ * own, so that a storm of connects takes none from heartbeats. */
+#pragma once
+
+#include "rules/gate/breaker.h"
+#include "rules/gate/concurrency.h"
+#include "rules/gate/queue.h"
+#include "rules/gate/slots.h"
+
+enum gate_class {
+    GATE_CONNECT,   /* a bcrypt each */
+    GATE_HEARTBEAT, /* and disconnects, alone or in bulk */
+    GATE_API,
+    GATE_STREAM, /* upgrades, events, long polls: their places say how many there are, not how many
+                    the controller bears; nothing is learnt from how long they take */
+    GATE_PROBE,  /* the gateway's own question whether the controller is there: never waits for a
+                    place of others, and is the only call that may have none */
+    GATE_CLASSES,
+};
+
+struct gate_policy {
+    struct breaker_policy breaker;
+    int64_t places[GATE_CLASSES]; /* over all replicas */
+    bool adaptive;
+    int64_t ramp_us;       /* so long after an outage connects get half their places */
+    int64_t waiting_max;   /* calls of a class */
+    int64_t retry_reach_s; /* the largest Retry-After of a connect */
+};
+
+/* A call at the gate; embedded by its owner. */
+struct gate_ticket {
+    struct queue_entry entry; /* in the queue while it waits; the owner's when gate_next gave it */
+    enum gate_class class;
+    enum { GATE_OUTSIDE, GATE_WAITING, GATE_INSIDE } where;
+    bool judged;         /* its result was taken */
+    uint32_t probe;      /* not 0: it probes the breaker */
+    int64_t in_us;       /* when it got in */
+    int64_t patience_us; /* while it waits: then it leaves, see gate_wish.wait_us */
+};
+
+struct gate_lane {
+    int64_t inside;
+    struct queue queue;
+    struct concurrency concurrency;
+    double gap_us;       /* between two that leave, while all places are taken; of late */
+    double best_gap_us;  /* the least it was in the last minutes */
+    int64_t gaps;        /* so many were measured */
+    int64_t full_out_us; /* when the last one left while all were taken; 0: they are not */
+};
+
+struct gate {
+    struct gate_policy policy;
+    struct breaker breaker;
+    struct gate_lane lane[GATE_CLASSES];
+    struct slots *slots;
+    int64_t replicas; /* that share the places; 1 or more */
+    bool heard;       /* an answer was ever good */
+};
+
+enum { GATE_SLOTS = 65536 };
+
+void gate_init(struct gate *g, const struct gate_policy *policy);
+void gate_release(struct gate *g);
+
+struct gate_wish {
+    enum gate_class class;
+    /* It is refused at once unless it will be answered within this time, 0: unless there is a place
+     * now. That is an estimate: who got in the queue may wait an eighth longer. */
+    int64_t wait_us;
+    uint64_t who;  /* connects: whose slot; 0: nobody's */
+    uint64_t flow; /* see rules/gate/queue */
+};
+
+enum gate_answer { GATE_IN, GATE_WAITS, GATE_BUSY, GATE_DOWN };
+
+enum gate_answer gate_ask(struct gate *g, struct gate_ticket *t, const struct gate_wish *wish,
+                          int64_t now_us);
+/* In how many seconds one that was refused shall come again, 1 or more. For a connect a slot is
+ * dealt. */
+int64_t gate_retry_after_s(struct gate *g, const struct gate_wish *wish, uint32_t random,
+                           int64_t now_us);
+
+enum gate_result { GATE_FINE, GATE_ODD, GATE_FAILED };
+
+/* How the call of one that is in went, as far as it concerns the controller's health; only the
+ * first word counts. GATE_ODD: answered, but how long that took teaches nothing (an error is
+ * quick). The state of the breaker may change: then see gate_next. */
+void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result result, int64_t now_us);
+/* It needs its place no more, or does not want to wait any longer. Harmless when it is outside. */
+void gate_out(struct gate *g, struct gate_ticket *t, int64_t now_us);
+/* One that is in turns out to be of another class. False: that is full, and nothing changed. */
+bool gate_move(struct gate *g, struct gate_ticket *t, enum gate_class class);
+
+/* The next of a class that need not wait any more: it is in, or *answer is GATE_DOWN. NULL: none.
+ * Call it until then whenever somebody went out, was answered, or time went by after an outage. */
+struct gate_ticket *gate_next(struct gate *g, enum gate_class class, int64_t now_us,
+                              enum gate_answer *answer);
+
+/* Would one of this class that does not want to wait get in? */
+bool gate_has_room(const struct gate *g, enum gate_class class, int64_t now_us);
+/* The places of a class now: its share, what was learnt, and the ramp. */
+int64_t gate_limit(const struct gate *g, enum gate_class class, int64_t now_us);

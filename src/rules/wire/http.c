@@ -1,0 +1,503 @@
+/* Heads. http_scan has found where one ends; this walks it once, left to right:
+ *
+ *     request line | status line      take_request_line, take_status_line
+ *     field, field, ... CRLF          take_fields: known names are noted in passing
+ *     what the fields mean together   target, host, framing, connection, expect
+ *
+ * Nothing is repaired: a head either is what the grammar says, or is refused. */
+#include "rules/wire/http.h"
+
+#include "rules/wire/http_chars.h"
+
+enum {
+    LENGTH_DIGITS = 18, /* the most that cannot overflow an int64_t */
+    TIMEOUT_DIGITS = 9, /* the same for an int */
+    PORT_DIGITS = 5,
+};
+
+/* ---- pieces of a head ---- */
+
+struct cursor {
+    const char *at;
+    const char *end;
+};
+
+static bool take(struct cursor *in, struct span literal) {
+    struct span rest = {in->at, (size_t)(in->end - in->at)};
+    if (!span_starts(rest, literal))
+        return false;
+    in->at += literal.len;
+    return true;
+}
+
+/* One or more bytes of the class, and the one that must follow. */
+static bool take_word(struct cursor *in, unsigned class, char follower, struct span *word) {
+    const char *stop = class_end(in->at, in->end, class);
+    *word = (struct span){in->at, (size_t)(stop - in->at)};
+    if (word->len == 0 || stop == in->end || *stop != follower)
+        return false;
+    in->at = stop + 1;
+    return true;
+}
+
+/* The same for a target, sixteen bytes a step. */
+static bool take_target(struct cursor *in, struct span *target) {
+    const char *stop = target_end(in->at, in->end);
+    *target = (struct span){in->at, (size_t)(stop - in->at)};
+    if (target->len == 0 || stop == in->end || *stop != ' ')
+        return false;
+    in->at = stop + 1;
+    return true;
+}
+
+static struct span take_text(struct cursor *in) {
+    const char *start = in->at;
+    in->at = text_end(start, in->end);
+    return (struct span){start, (size_t)(in->at - start)};
+}
+
+/* "HTTP/1.1" */
+static bool take_version(struct cursor *in, int *major, int *minor) {
+    if (!take(in, SPAN("HTTP/")) || in->end - in->at < 3)
+        return false;
+    if (!char_is(in->at[0], CHAR_DIGIT) || in->at[1] != '.' || !char_is(in->at[2], CHAR_DIGIT))
+        return false;
+    *major = in->at[0] - '0';
+    *minor = in->at[2] - '0';
+    in->at += 3;
+    return true;
+}
+
+static bool version_is_supported(int major, int minor) {
+    return major == 1 && minor <= 1;
+}
+
+/* The number that 1 to `most` digits spell, or -1. */
+static int64_t decimal(struct span digits, size_t most) {
+    if (digits.len == 0 || digits.len > most)
+        return -1;
+    int64_t value = 0;
+    for (size_t i = 0; i < digits.len; i++) {
+        if (!char_is(digits.ptr[i], CHAR_DIGIT))
+            return -1;
+        value = value * 10 + (digits.ptr[i] - '0');
+    }
+    return value;
+}
+
+/* ---- fields ---- */
+
+/* No two share length and first letter, so one comparison decides; the switch would not compile
+ * if they did. */
+#define KNOWN_ROWS(X)                                                                              \
+    X(HTTP_HOST, 'h', "host")                                                                      \
+    X(HTTP_CONTENT_LENGTH, 'c', "content-length")                                                  \
+    X(HTTP_TRANSFER_ENCODING, 't', "transfer-encoding")                                            \
+    X(HTTP_CONNECTION, 'c', "connection")                                                          \
+    X(HTTP_EXPECT, 'e', "expect")                                                                  \
+    X(HTTP_UPGRADE, 'u', "upgrade")                                                                \
+    X(HTTP_AUTHORIZATION, 'a', "authorization")                                                    \
+    X(HTTP_CONTENT_TYPE, 'c', "content-type")                                                      \
+    X(HTTP_CONTENT_ENCODING, 'c', "content-encoding")                                              \
+    X(HTTP_CORRELATION_ID, 'x', "x-correlation-id")                                                \
+    X(HTTP_CACHE_CONTROL, 'c', "cache-control")                                                    \
+    X(HTTP_KEEP_ALIVE, 'k', "keep-alive")                                                          \
+    X(HTTP_DATE, 'd', "date")                                                                      \
+    X(HTTP_RETRY_AFTER, 'r', "retry-after")
+
+static const struct span known_names[HTTP_KNOWN_COUNT] = {
+#define X(known, letter, name) [known] = {name, sizeof(name) - 1},
+    KNOWN_ROWS(X)
+#undef X
+};
+
+static enum http_known known_candidate(struct span name) {
+#define KEY(length, letter) ((length) << 8 | (size_t)(letter))
+#define X(known, letter, name)                                                                     \
+    case KEY(sizeof(name) - 1, letter):                                                            \
+        return known;
+    switch (KEY(name.len, name.ptr[0] | 0x20)) {
+        KNOWN_ROWS(X)
+    default:
+        return HTTP_UNKNOWN;
+    }
+#undef X
+#undef KEY
+}
+
+/* Is this name the known one of the same length, in any case? Names are made of CHAR_TOKEN, of
+ * which nothing but a letter's other case differs from a letter or a hyphen in this bit alone. */
+static bool is_spelled(struct span name, const char *known) {
+    const uint64_t case_bits = 0x2020202020202020;
+    uint64_t a, b;
+    size_t at = 0;
+    for (; name.len - at >= sizeof a; at += sizeof a) {
+        memcpy(&a, name.ptr + at, sizeof a);
+        memcpy(&b, known + at, sizeof b);
+        if ((a | case_bits) != b)
+            return false;
+    }
+    for (; at < name.len; at++)
+        if ((name.ptr[at] | 0x20) != known[at])
+            return false;
+    return true;
+}
+
+static enum http_known known_by_name(struct span name) {
+    enum http_known candidate = known_candidate(name);
+    if (candidate == HTTP_UNKNOWN || !is_spelled(name, known_names[candidate].ptr))
+        return HTTP_UNKNOWN;
+    return candidate;
+}
+
+/* "Content_Length": CGI-like servers behind us would read it as the real one. */
+static bool is_framing_twin(struct span name) {
+    enum http_known candidate = known_candidate(name);
+    if (candidate != HTTP_CONTENT_LENGTH && candidate != HTTP_TRANSFER_ENCODING)
+        return false;
+    struct span original = known_names[candidate];
+    for (size_t i = 0; i < name.len; i++) {
+        bool same = (name.ptr[i] | 0x20) == original.ptr[i];
+        if (!same && (name.ptr[i] != '_' || original.ptr[i] != '-'))
+            return false;
+    }
+    return true;
+}
+
+/* A name right before its colon, a value, CRLF. A line that begins with a blank (obs-fold) has no
+ * name and so is none. */
+static enum err take_field(struct cursor *in, struct http_field *field) {
+    if (!take_word(in, CHAR_TOKEN, ':', &field->name))
+        return ERR_BAD_REQUEST;
+    field->value = span_trim(take_text(in));
+    if (!take(in, SPAN("\r\n")))
+        return ERR_BAD_REQUEST;
+    field->known = known_by_name(field->name);
+    if (field->known == HTTP_UNKNOWN && is_framing_twin(field->name))
+        return ERR_BAD_FRAMING;
+    return ERR_OK;
+}
+
+static void note_known(struct http_fields *fields, const struct http_field *field) {
+    if (field->known == HTTP_UNKNOWN)
+        return;
+    if (fields->known_count[field->known]++ == 0)
+        fields->known[field->known] = field->value;
+}
+
+/* All fields up to the empty line, which must be the end of the head. */
+static enum err take_fields(struct cursor *in, struct http_fields *fields) {
+    fields->count = 0; /* at[] needs no clearing: it is valid up to count */
+    memset(fields->known, 0, sizeof fields->known);
+    memset(fields->known_count, 0, sizeof fields->known_count);
+    while (!take(in, SPAN("\r\n"))) {
+        if (fields->count == HTTP_FIELDS_MAX)
+            return ERR_HEAD_TOO_LARGE;
+        struct http_field *field = &fields->at[fields->count];
+        enum err e = take_field(in, field);
+        if (e)
+            return e;
+        note_known(fields, field);
+        fields->count++;
+    }
+    return in->at == in->end ? ERR_OK : ERR_BAD_REQUEST;
+}
+
+struct span http_field(const struct http_fields *fields, struct span name) {
+    for (size_t i = 0; i < fields->count; i++)
+        if (span_equal_nocase(fields->at[i].name, name))
+            return fields->at[i].value;
+    return SPAN_NONE;
+}
+
+/* The next element, trimmed; moves `list` past it. Skips empty ones. */
+static bool list_next(struct span *list, struct span *element) {
+    while (list->len > 0) {
+        const char *comma = memchr(list->ptr, ',', list->len);
+        size_t len = comma ? (size_t)(comma - list->ptr) : list->len;
+        *element = span_trim((struct span){list->ptr, len});
+        *list = span_from(*list, len + 1);
+        if (element->len > 0)
+            return true;
+    }
+    return false;
+}
+
+bool http_list_has(struct span list, struct span token) {
+    struct span element;
+    while (list_next(&list, &element))
+        if (span_equal_nocase(element, token))
+            return true;
+    return false;
+}
+
+/* ---- what the fields say about the message ---- */
+
+/* Anything but a plain "chunked". When chunked is not the last, or stands there twice, nobody can
+ * say where the body ends (RFC 9112 section 6.3); else it is just that we do not know the others.
+ */
+static enum err refuse_codings(struct span list) {
+    struct span coding = SPAN_NONE;
+    int chunked = 0;
+    int others = 0;
+    while (list_next(&list, &coding)) {
+        if (span_equal_nocase(coding, SPAN("identity")))
+            return ERR_BAD_FRAMING;
+        bool is_chunked = span_equal_nocase(coding, SPAN("chunked"));
+        chunked += is_chunked;
+        others += !is_chunked;
+    }
+    bool chunked_is_last = span_equal_nocase(coding, SPAN("chunked"));
+    return chunked == 1 && chunked_is_last && others > 0 ? ERR_BAD_CODING : ERR_BAD_FRAMING;
+}
+
+static enum err check_coding(const struct http_fields *fields, int minor) {
+    struct span coding = fields->known[HTTP_TRANSFER_ENCODING];
+    if (minor == 0 || fields->known_count[HTTP_TRANSFER_ENCODING] > 1 ||
+        fields->known_count[HTTP_CONTENT_LENGTH] > 0)
+        return ERR_BAD_FRAMING;
+    return span_equal_nocase(coding, SPAN("chunked")) ? ERR_OK : refuse_codings(coding);
+}
+
+/* content_length: -1 when chunked or not given. */
+static enum err find_framing(const struct http_fields *fields, int minor, bool *chunked,
+                             int64_t *content_length) {
+    *chunked = fields->known_count[HTTP_TRANSFER_ENCODING] > 0;
+    *content_length = -1;
+    if (*chunked)
+        return check_coding(fields, minor);
+    if (fields->known_count[HTTP_CONTENT_LENGTH] == 0)
+        return ERR_OK;
+    *content_length = decimal(fields->known[HTTP_CONTENT_LENGTH], LENGTH_DIGITS);
+    bool plain = fields->known_count[HTTP_CONTENT_LENGTH] == 1 && *content_length >= 0;
+    return plain ? ERR_OK : ERR_BAD_FRAMING;
+}
+
+struct connection_options {
+    bool close;
+    bool keep_alive;
+    bool upgrade;
+};
+
+/* Of all Connection fields together. */
+static struct connection_options find_connection_options(const struct http_fields *fields) {
+    struct connection_options found = {false, false, false};
+    if (fields->known_count[HTTP_CONNECTION] == 0)
+        return found;
+    for (size_t i = 0; i < fields->count; i++) {
+        if (fields->at[i].known != HTTP_CONNECTION)
+            continue;
+        struct span list = fields->at[i].value;
+        struct span option;
+        while (list_next(&list, &option)) {
+            found.close |= span_equal_nocase(option, SPAN("close"));
+            found.keep_alive |= span_equal_nocase(option, SPAN("keep-alive"));
+            found.upgrade |= span_equal_nocase(option, SPAN("upgrade"));
+        }
+    }
+    return found;
+}
+
+static bool keeps_alive(struct connection_options options, int minor) {
+    return !options.close && (minor == 1 || options.keep_alive);
+}
+
+/* ---- requests ---- */
+
+static enum http_method method_by_name(struct span name) {
+    static const char *const names[HTTP_OTHER] = {
+        [HTTP_GET] = "GET",     [HTTP_HEAD] = "HEAD",     [HTTP_POST] = "POST",
+        [HTTP_PUT] = "PUT",     [HTTP_DELETE] = "DELETE", [HTTP_OPTIONS] = "OPTIONS",
+        [HTTP_PATCH] = "PATCH",
+    };
+    enum http_method method = HTTP_GET;
+    while (method < HTTP_OTHER && !span_equal(name, span_of(names[method])))
+        method++;
+    return method;
+}
+
+/* CONNECT would make us an open proxy, TRACE would echo credentials. */
+static bool method_is_refused(struct span name) {
+    return name.len > HTTP_METHOD_MAX || span_equal(name, SPAN("CONNECT")) ||
+           span_equal(name, SPAN("TRACE"));
+}
+
+static enum err take_request_line(struct cursor *in, struct http_request *out) {
+    int major;
+    if (!take_word(in, CHAR_TOKEN, ' ', &out->method_text) || !take_target(in, &out->target) ||
+        !take_version(in, &major, &out->minor) || !take(in, SPAN("\r\n")))
+        return ERR_BAD_REQUEST;
+    if (!version_is_supported(major, out->minor))
+        return ERR_BAD_VERSION;
+    if (method_is_refused(out->method_text))
+        return ERR_BAD_METHOD;
+    if (out->target.len > HTTP_TARGET_MAX)
+        return ERR_TARGET_TOO_LONG;
+    out->method = method_by_name(out->method_text);
+    return ERR_OK;
+}
+
+/* "[::1]": the brackets and what an address is written with; whether it is one, nobody here
+ * depends on. */
+static const char *address_literal_end(const char *at, const char *end) {
+    const char *start = at++;
+    while (at < end && (char_is(*at, CHAR_HEX) || *at == ':' || *at == '.'))
+        at++;
+    return at < end && *at == ']' && at - start >= 3 ? at + 1 : start;
+}
+
+/* uri-host [":" port] without user info, percent-escapes and sub-delims: no real host has them. */
+static bool host_is_valid(struct span host) {
+    if (host.len == 0)
+        return false;
+    const char *end = host.ptr + host.len;
+    const char *at =
+        *host.ptr == '[' ? address_literal_end(host.ptr, end) : class_end(host.ptr, end, CHAR_HOST);
+    if (at == host.ptr || at == end)
+        return at == end;
+    struct span port = {at + 1, (size_t)(end - (at + 1))};
+    int64_t number = decimal(port, PORT_DIGITS);
+    return *at == ':' && (port.len == 0 || (number >= 0 && number <= 65535));
+}
+
+/* Of "http://" or "https://", 0 without either. */
+static size_t scheme_len(struct span target) {
+    const char *slashes = memmem(target.ptr, target.len, "//", 2);
+    size_t len = slashes ? (size_t)(slashes - target.ptr) + 2 : 0;
+    struct span scheme = {target.ptr, len};
+    bool known =
+        span_equal_nocase(scheme, SPAN("http://")) || span_equal_nocase(scheme, SPAN("https://"));
+    return known ? len : 0;
+}
+
+static void split_query(struct http_request *out, struct span path_and_query) {
+    const char *mark = memchr(path_and_query.ptr, '?', path_and_query.len);
+    size_t len = mark ? (size_t)(mark - path_and_query.ptr) : path_and_query.len;
+    out->path = (struct span){path_and_query.ptr, len};
+    out->query = span_from(path_and_query, len);
+}
+
+/* "http://host/path?query"; the authority outranks the Host field (RFC 9112 section 3.2.2). */
+static enum err split_absolute(struct http_request *out) {
+    size_t scheme = scheme_len(out->target);
+    if (scheme == 0)
+        return ERR_BAD_REQUEST;
+    struct span rest = span_from(out->target, scheme);
+    size_t len = 0;
+    while (len < rest.len && rest.ptr[len] != '/' && rest.ptr[len] != '?')
+        len++;
+    out->host = (struct span){rest.ptr, len};
+    if (!host_is_valid(out->host))
+        return ERR_BAD_HOST;
+    split_query(out, (struct span){rest.ptr + len, rest.len - len});
+    if (out->path.len == 0) /* then it is "/": borrow the scheme's last slash */
+        out->path = (struct span){rest.ptr - 1, 1};
+    return ERR_OK;
+}
+
+/* Needs host to be the Host field's value. */
+static enum err split_target(struct http_request *out) {
+    if (out->target.ptr[0] != '/' && !span_equal(out->target, SPAN("*")))
+        return split_absolute(out);
+    if (out->target.ptr[0] == '*' && out->method != HTTP_OPTIONS)
+        return ERR_BAD_REQUEST;
+    split_query(out, out->target);
+    return ERR_OK;
+}
+
+static enum err find_host(struct http_request *out) {
+    unsigned count = out->fields.known_count[HTTP_HOST];
+    out->host = out->fields.known[HTTP_HOST];
+    if (out->minor == 0 && count <= 1 && out->host.len == 0)
+        return ERR_OK;
+    return count == 1 && host_is_valid(out->host) ? ERR_OK : ERR_BAD_HOST;
+}
+
+static bool expects_only_continue(const struct http_fields *fields) {
+    for (size_t i = 0; i < fields->count; i++)
+        if (fields->at[i].known == HTTP_EXPECT &&
+            !span_equal_nocase(fields->at[i].value, SPAN("100-continue")))
+            return false;
+    return true;
+}
+
+/* Whether somebody waits for our 100: not HTTP/1.0, and not without a body (RFC 9110 section
+ * 10.1.1). */
+static enum err find_expectation(struct http_request *out) {
+    out->expect_continue = false;
+    if (out->fields.known_count[HTTP_EXPECT] == 0)
+        return ERR_OK;
+    if (!expects_only_continue(&out->fields))
+        return ERR_BAD_EXPECT;
+    out->expect_continue = out->minor == 1 && out->content_length != 0;
+    return ERR_OK;
+}
+
+static enum err find_body(struct http_request *out) {
+    enum err e = find_framing(&out->fields, out->minor, &out->chunked, &out->content_length);
+    if (!out->chunked && out->content_length < 0)
+        out->content_length = 0;
+    return e;
+}
+
+static void find_connection(struct http_request *out) {
+    struct connection_options options = find_connection_options(&out->fields);
+    out->keep_alive = keeps_alive(options, out->minor);
+    out->wants_upgrade = options.upgrade && out->minor == 1 && out->fields.known[HTTP_UPGRADE].len;
+}
+
+enum err http_request_parse(struct span head, struct http_request *out) {
+    struct cursor in = {head.ptr, head.ptr + head.len};
+    enum err e = take_request_line(&in, out);
+    if (!e)
+        e = take_fields(&in, &out->fields);
+    if (!e)
+        e = find_host(out);
+    if (!e)
+        e = split_target(out);
+    if (!e)
+        e = find_body(out);
+    if (!e)
+        e = find_expectation(out);
+    if (!e && out->fields.known_count[HTTP_AUTHORIZATION] > 1)
+        e = ERR_TWO_TOKENS;
+    if (!e)
+        find_connection(out);
+    return e;
+}
+
+/* ---- responses ---- */
+
+/* "HTTP/1.1 200 OK", "HTTP/1.1 200 " or "HTTP/1.1 200". */
+static bool take_status_line(struct cursor *in, struct http_response *out) {
+    int major;
+    out->reason = SPAN_NONE;
+    if (!take_version(in, &major, &out->minor) || !version_is_supported(major, out->minor) ||
+        !take(in, SPAN(" ")) || in->end - in->at < 3)
+        return false;
+    out->status = (int)decimal((struct span){in->at, 3}, 3);
+    in->at += 3;
+    if (take(in, SPAN(" ")))
+        out->reason = take_text(in);
+    return out->status >= 100 && out->status <= 599 && take(in, SPAN("\r\n"));
+}
+
+/* "Keep-Alive: timeout=5, max=100" */
+static int keep_alive_seconds(struct span list) {
+    struct span name = SPAN("timeout=");
+    struct span element;
+    while (list_next(&list, &element))
+        if (element.len > name.len && span_equal_nocase((struct span){element.ptr, name.len}, name))
+            return (int)decimal(span_from(element, name.len), TIMEOUT_DIGITS);
+    return -1;
+}
+
+enum err http_response_parse(struct span head, struct http_response *out) {
+    struct cursor in = {head.ptr, head.ptr + head.len};
+    if (!take_status_line(&in, out) || take_fields(&in, &out->fields) ||
+        find_framing(&out->fields, out->minor, &out->chunked, &out->content_length))
+        return ERR_UPSTREAM_PROTOCOL;
+    out->keep_alive = keeps_alive(find_connection_options(&out->fields), out->minor);
+    out->keep_alive_s = keep_alive_seconds(out->fields.known[HTTP_KEEP_ALIVE]);
+    return ERR_OK;
+}

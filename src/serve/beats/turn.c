@@ -1,0 +1,246 @@
+#include "serve/beats/turn.h"
+
+#include "base/clock.h"
+#include "base/metric.h"
+#include "base/panic.h"
+#include "serve/access.h"
+#include "serve/beats/comeback.h"
+#include "serve/beats/delivery.h"
+#include "serve/beats/flush.h"
+#include "serve/beats/verdict.h"
+#include "serve/gate/fetch.h"
+#include "serve/request.h"
+
+#include <stdlib.h>
+
+enum {
+    ANSWER_MAX = 65536,
+    WAITING_MAX = 8,
+    TAKE_AGAIN_MS = 50,
+    CALL_MS = 10000, /* the documented client gives up then; the agent's beats wait meanwhile */
+};
+
+struct turn {
+    struct list link;    /* in agent->waiters */
+    struct letter go;    /* to its own worker, when it may ask */
+    struct serve *serve; /* of that worker */
+    struct turn_kind kind;
+    struct caller caller; /* caller.x NULL: the client has left */
+    struct agent_id agent;
+    uint64_t token_hash;
+    uint64_t sequence; /* a disconnect: of the last beat before it; a beat: its own */
+    bool waits;
+    struct timer take_again; /* the agent, in Redis: somebody else has it */
+    int64_t taken_ms;        /* monotonic */
+    int64_t give_up_ms;      /* monotonic: then it is not waited for any more */
+    struct str head, body;
+};
+
+static void turn_free(struct turn *t) {
+    timer_stop(&t->take_again);
+    list_remove(&t->link);
+    caller_release(&t->caller);
+    str_release(&t->head);
+    str_release(&t->body);
+    free(t);
+}
+
+bool turn_next(struct serve *s, struct agent *agent) {
+    if (list_empty(&agent->waiters))
+        return false;
+    struct turn *next = container_of(agent->waiters.next, struct turn, link);
+    list_remove(&next->link);
+    agent->beat.blocked = true;
+    mailbox_post(s->shared->mailbox[next->serve->worker], &next->go);
+    return true;
+}
+
+/* ---- the answer ---- */
+
+static void count_dropped(bool dropped) {
+    if (!dropped)
+        return;
+    metric_add(METRIC_BEATS_SUPERSEDED, 1);
+    metric_add(METRIC_BEATS_HELD, -1);
+}
+
+static void note_disconnected(struct turn *t, struct agent *agent) {
+    count_dropped(beat_disconnected(&agent->beat, t->sequence));
+    /* The cached connect stays, so that a restart of the fleet finds it; but the controller's
+     * lastConnectedAt is empty now, and shall be mended by a connect it sees. */
+    agent->owed = agent->grant != NULL;
+}
+
+static void note_passed(struct turn *t, struct agent *agent) {
+    metric_add(METRIC_BEATS_RECEIVED, 1);
+    metric_add(METRIC_BEATS_DELIVERED, 1);
+    delivery_time(t->taken_ms);
+    count_dropped(beat_passed(&agent->beat, t->sequence, t->kind.status_known, t->kind.status,
+                              clock_mono_ms()));
+}
+
+static void settle(struct turn *t, const struct fetched *result) {
+    struct serve *s = t->serve;
+    struct agents *agents = s->shared->agents;
+    bool taken = result->error == ERR_OK && result->status / 100 == 2;
+    char message[256];
+    struct agent *agent = agents_lock(agents, &t->agent, true);
+    agent->beat.blocked = false;
+    if (taken && t->kind.is_beat)
+        note_passed(t, agent);
+    else if (taken)
+        note_disconnected(t, agent);
+    else if (t->kind.is_beat && verdict_said(result, message))
+        verdict_keep(s, agent, t->token_hash, result->status, message);
+    comeback_note(s, agent);
+    if (!turn_next(s, agent) && agent->beat.held)
+        flush_schedule(s, agent);
+    agents_unlock(agents, agent);
+}
+
+static void on_answered(void *arg, const struct fetched *result) {
+    struct turn *t = arg;
+    settle(t, result);
+    if (result->took_us > 0)
+        access_mark_asked(t->caller.x, t->serve, result->took_us);
+    if (t->caller.x && result->error == ERR_OK)
+        caller_answer(t->serve, &t->caller, result->status, result->content_type, SPAN_NONE,
+                      result->body);
+    else if (t->caller.x)
+        caller_refuse_until(t->serve, &t->caller, result->error, result->retry_after_s);
+    turn_free(t);
+}
+
+/* ---- the call ---- */
+
+static void ask(struct turn *t) {
+    struct call_request call = {.head = str_span(&t->head),
+                                .body = str_span(&t->body),
+                                .repeatable = t->kind.is_beat,
+                                .timeout_ms = CALL_MS};
+    struct admission_terms terms = {.class = GATE_HEARTBEAT,
+                                    .wait_ms = admission_wait_ms(t->serve)};
+    fetch_start(t->serve, &call, &terms, ANSWER_MAX, on_answered, t);
+}
+
+/* ---- the agent, in Redis ---- */
+
+static void on_taken(void *arg, const struct redis_reply *reply) {
+    struct turn *t = arg;
+    bool ours = redis_integer(reply) == 1;
+    if (reply && !ours && clock_mono_ms() >= t->give_up_ms) {
+        on_answered(t, &(struct fetched){.error = ERR_UPSTREAM_TIMEOUT});
+    } else if (reply && !ours) {
+        timer_start(&t->take_again, TAKE_AGAIN_MS);
+    } else { /* no reply: Redis is away, and everybody on his own */
+        list_remove(&t->link);
+        ask(t);
+    }
+}
+
+static uint64_t lease(struct turn *t) {
+    struct agents *agents = t->serve->shared->agents;
+    struct agent *agent = agents_lock(agents, &t->agent, true);
+    if (agent->lease == 0)
+        agent->lease = durable_new_claim(t->serve);
+    uint64_t claim = agent->lease;
+    agents_unlock(agents, agent);
+    return claim;
+}
+
+static void take(void *arg) {
+    struct turn *t = arg;
+    struct serve *s = t->serve;
+    list_remove(&t->link);
+    if (durable_is_here(s) && durable_take(s, &t->agent, lease(t), on_taken, t))
+        list_push_back(&s->turns, &t->link);
+    else
+        ask(t);
+}
+
+static void begin(struct turn *t) {
+    t->give_up_ms = clock_mono_ms() + CALL_MS;
+    take(t);
+}
+
+/* The loops have stopped, and this is the only thread: nobody will be next. */
+static void give_up_all(struct turn *t) {
+    struct agents *agents = t->serve->shared->agents;
+    struct agent *agent = agents_lock(agents, &t->agent, true);
+    list_each_safe (at, &agent->waiters) {
+        list_remove(at);
+        turn_free(container_of(at, struct turn, link));
+    }
+    agents_unlock(agents, agent);
+    turn_free(t);
+}
+
+static void on_go(struct letter *letter, void *receiver) {
+    struct serve *s = receiver;
+    struct turn *t = container_of(letter, struct turn, go);
+    if (s->closing)
+        give_up_all(t);
+    else
+        begin(t);
+}
+
+static void on_gone(void *arg) {
+    struct turn *t = arg;
+    t->caller.x = NULL;
+}
+
+static const struct exchange_watcher watcher = {on_gone, NULL, NULL};
+
+static struct turn *turn_new(struct serve *s, const struct request *r,
+                             const struct turn_kind *kind) {
+    struct turn *t = must_zalloc(sizeof *t);
+    t->serve = s;
+    t->kind = *kind;
+    t->agent = r->agent;
+    t->taken_ms = clock_mono_ms();
+    t->token_hash = agents_token_hash(s->shared->agents, r->token);
+    t->go.deliver = on_go;
+    timer_init(&t->take_again, s->loop, take, t);
+    list_init(&t->link);
+    caller_keep(&t->caller, r);
+    request_spell_upstream(s, r);
+    str_init(&t->head, s->head.len);
+    str_add(&t->head, str_span(&s->head));
+    str_init(&t->body, r->body.len);
+    str_add(&t->body, r->body);
+    exchange_watch(r->x, &watcher, t);
+    return t;
+}
+
+static bool is_full(const struct agent *agent) {
+    int count = 0;
+    list_each (at, &agent->waiters)
+        count++;
+    return count >= WAITING_MAX;
+}
+
+struct turn *turn_take(struct serve *s, const struct request *r, struct agent *agent,
+                       const struct turn_kind *kind) {
+    if (is_full(agent))
+        return NULL;
+    struct turn *t = turn_new(s, r, kind);
+    struct beat_policy policy = flush_policy(s->shared->config);
+    struct beat_state *beat = &agent->beat;
+    durable_stamp(s, agent);
+    t->sequence = kind->is_beat ? beat_pass(beat, &policy, clock_mono_ms()) : beat->sequence;
+    t->waits = beat->sending || beat->blocked;
+    if (t->waits)
+        list_push_back(&agent->waiters, &t->link);
+    beat->blocked = true;
+    return t;
+}
+
+void turn_launch(struct turn *t) {
+    if (!t->waits)
+        begin(t);
+}
+
+void turn_abandon_all(struct serve *s) {
+    list_each_safe (at, &s->turns)
+        give_up_all(container_of(at, struct turn, link));
+}

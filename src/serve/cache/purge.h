@@ -1,0 +1,53 @@
+/* What a write that passed by makes untrue here. Done before its answer is passed on, so that an
+ * admin who has the answer never sees the old state.
+ *
+ *   forget   the agent's cached connect and its remembered refusals: credentials, settings, status
+ *   stale    by tag: what the cached connects of others depend on (instruction, deployment, models,
+ *            configuration); the next connect asks the controller
+ *   revoke   the agent's tokens given out until then: deleted, suspended, perhaps regenerated
+ *   readmit  the agent is there and active again
+ *
+ * Other replicas are told of all of it (serve/cache/peers). */
+#pragma once
+
+#include "rules/agents/agent_id.h"
+#include "rules/agents/tags.h"
+#include "rules/wire/payload.h"
+#include "serve/routes.h"
+#include "serve/serve.h"
+
+struct request;
+
+/* What is written, read from the request before it goes. */
+struct written {
+    enum effect effect;
+    struct agent_id agent; /* effects on agents */
+    struct tag_set tags;   /* effects on what others depend on */
+    enum payload_agent_status status;
+    bool verified;        /* by a token we could verify */
+    uint64_t purges_seen; /* the purge sequence when it went */
+    int64_t peers_seen;   /* the same of all replicas (serve/cache/peers) */
+};
+
+struct written purge_plan(struct serve *s, struct request *r);
+
+/* How a call with an effect ended, as far as anybody knows. */
+enum ending { ENDED_WELL, ENDED_BADLY, ENDED_UNKNOWN };
+
+/* `date` is the controller's own (empty: none given): tokens older than that are revoked. */
+void purge_after(struct serve *s, const struct written *w, enum ending ending, struct span date);
+
+/* Must the call go on when its client leaves? Whether the write happened must be known. */
+bool purge_matters(const struct written *w);
+
+/* ---- the same, learnt from the controller's answer to an agent; under its lock ---- */
+
+/* The agent's cached connect is worth nothing. `only_if_shared`: no need to tell other replicas
+ * unless one of them has put it into Redis. */
+void purge_forget(struct shared *shared, struct agent *agent, bool only_if_shared);
+void purge_suspend(struct shared *shared, struct agent *agent, int64_t cutoff_s);
+/* Let in again by who was asked at this `peers_seen`. */
+void purge_readmit(struct shared *shared, struct agent *agent, int64_t peers_seen);
+
+/* The second an answer was given, by its Date or else by our clock. */
+int64_t purge_answered_s(struct span date);

@@ -1,0 +1,471 @@
+#include "serve/connect/flying.h"
+
+#include "base/clock.h"
+#include "base/metric.h"
+#include "base/panic.h"
+#include "base/random.h"
+#include "base/secret.h"
+#include "rules/agents/tags.h"
+#include "serve/access.h"
+#include "serve/beats/verdict.h"
+#include "serve/cache/peers.h"
+#include "serve/cache/shelf.h"
+#include "serve/connect/flying_inside.h"
+#include "serve/connect/lesson.h"
+#include "serve/connect/replay.h"
+#include "serve/gate/fetch.h"
+#include "serve/limits/limiting.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+enum {
+    REFRESH_CALL_MS = 10000, /* nobody waits, but the secret does */
+    FOLLOW_MAX_MS = 8000,    /* the documented client gives up at 10 s */
+    ANSWER_MAX = 4 << 20,    /* larger than what is kept: it is passed on all the same */
+};
+
+/* ---- arrival ---- */
+
+/* Answers from the older grant, if it is still there: the flight brings nothing, or not in time. */
+static bool answer_stale(struct passenger *p, const struct grant *g, const char *detail) {
+    return g && replay_answer(p->serve, &p->caller, g, &p->pass, detail);
+}
+
+static void add_forward_status(struct str *fields, const struct passenger *p) {
+    static const char *const reasons[] = {"fwd=miss", "fwd=stale", "fwd=request"};
+    char memory[64];
+    struct str status;
+    str_init_fixed(&status, memory, sizeof memory);
+    str_add(&status, span_of(reasons[p->reason]));
+    if (!p->leads)
+        STR_ADD(&status, "; collapsed");
+    else if (p->outcome->stored)
+        STR_ADD(&status, "; stored");
+    str_add_char(&status, '\0');
+    replay_add_cache_fields(fields, memory);
+}
+
+void flying_answer_outcome(struct passenger *p) {
+    struct serve *s = p->serve;
+    const struct outcome *o = p->outcome;
+    if (p->leads && o->took_us > 0)
+        access_mark_asked(p->caller.x, s, o->took_us);
+    if (!p->caller.x || answer_stale(p, o->grant, o->hit ? NULL : "controller-failed"))
+        return;
+    if (o->error != ERR_OK) {
+        caller_refuse_until(s, &p->caller, o->error, o->retry_after_s);
+        return;
+    }
+    if (o->status / 100 == 2)
+        exchange_vouch(p->caller.x);
+    if (!p->leads)
+        access_mark(p->caller.x, OUTCOME_COLLAPSED);
+    char memory[160];
+    struct str fields;
+    str_init_fixed(&fields, memory, sizeof memory);
+    add_forward_status(&fields, p);
+    caller_answer(s, &p->caller, o->status, span_of(o->content_type), str_span(&fields),
+                  (struct span){o->body, o->body_len});
+}
+
+void flying_outcome_unref(struct outcome *o) {
+    if (!o || atomic_fetch_sub(&o->references, 1) > 1)
+        return;
+    grant_unref(o->grant);
+    free(o->content_type);
+    if (o->body)
+        secret_cleanse(o->body, o->body_len);
+    free(o->body);
+    free(o);
+}
+
+void flying_passenger_free(struct passenger *p) {
+    timer_stop(&p->patience);
+    flying_drop_kept(p);
+    grant_pass_cleanse(&p->pass);
+    flying_outcome_unref(p->outcome);
+    caller_release(&p->caller);
+    free(p);
+}
+
+/* ---- patience ---- */
+
+/* The older grant that this secret opens, if it may still be used. Referenced. */
+static struct grant *usable_grant(struct serve *s, const struct agent *agent,
+                                  const struct grant_pass *pass) {
+    struct grant_policy policy = replay_policy(s);
+    struct grant *g = agent->grant;
+    bool usable = g && grant_is_of(g, pass) && grant_age(g, &policy, clock_wall_ms()) != GRANT_DEAD;
+    return usable ? grant_ref(g) : NULL;
+}
+
+static struct grant *find_usable_grant(const struct passenger *p) {
+    struct agents *agents = p->serve->shared->agents;
+    struct agent *agent = agents_lock(agents, &p->pass.id, false);
+    if (!agent)
+        return NULL;
+    struct grant *g = usable_grant(p->serve, agent, &p->pass);
+    agents_unlock(agents, agent);
+    return g;
+}
+
+static bool answer_meanwhile(struct passenger *p) {
+    struct grant *g = find_usable_grant(p);
+    bool answered = answer_stale(p, g, "controller-slow");
+    grant_unref(g);
+    if (answered)
+        metric_add(METRIC_CONNECT_STALE, 1);
+    return answered;
+}
+
+/* ---- followers ---- */
+
+static void count_collapsed(const struct outcome *o) {
+    if (o->hit) {
+        metric_add(METRIC_CONNECT_HIT, 1);
+        return;
+    }
+    bool let_in = !o->grant && o->error == ERR_OK && o->status / 100 == 2;
+    metric_add(METRIC_CONNECT_COLLAPSED, 1);
+    metric_add(METRIC_BCRYPTS_AVOIDED, let_in); /* from an older grant: counted when answered */
+}
+
+static void on_landed(struct letter *letter, void *receiver) {
+    (void)receiver;
+    struct passenger *p = container_of(letter, struct passenger, landed);
+    if (p->caller.x)
+        count_collapsed(p->outcome);
+    flying_answer_outcome(p);
+    flying_passenger_free(p);
+}
+
+/* Leaves the flight if it is still in the air; else its letter is on the way and will find nobody.
+ */
+static void leave_flight(struct passenger *p) {
+    struct agents *agents = p->serve->shared->agents;
+    struct agent *agent = agents_lock(agents, &p->pass.id, false);
+    bool was_aboard = agent && p->aboard;
+    if (was_aboard)
+        flight_leave(p->flight, &p->seat);
+    if (agent)
+        agents_unlock(agents, agent);
+    p->caller.x = NULL;
+    if (was_aboard)
+        flying_passenger_free(p);
+}
+
+static void on_follower_gone(void *arg) {
+    leave_flight(arg);
+}
+
+static void on_follower_tired(void *arg) {
+    struct passenger *p = arg;
+    if (!p->caller.x)
+        return;
+    bool answered = answer_meanwhile(p);
+    if (!answered && p->more_patience_ms > 0) {
+        timer_start(&p->patience, p->more_patience_ms);
+        p->more_patience_ms = 0;
+        return;
+    }
+    if (!answered)
+        caller_refuse(p->serve, &p->caller, ERR_UPSTREAM_TIMEOUT);
+    leave_flight(p);
+}
+
+static const struct exchange_watcher follower_watcher = {on_follower_gone, NULL, NULL};
+
+/* ---- landing ---- */
+
+static bool controller_failed(const struct fetched *f) {
+    return f->error != ERR_OK || f->status >= 500 || f->status == 429;
+}
+
+/* `older`: what to answer from when the controller fails (taken). */
+static struct outcome *make_outcome(const struct fetched *f, struct grant *older, bool stored) {
+    struct outcome *o = must_zalloc(sizeof *o);
+    atomic_init(&o->references, 1);
+    o->grant = older;
+    o->stored = stored;
+    o->error = f->error;
+    o->retry_after_s = f->retry_after_s;
+    o->status = f->status;
+    o->content_type = must_alloc(f->content_type.len + 1);
+    if (f->content_type.len > 0)
+        memcpy(o->content_type, f->content_type.ptr, f->content_type.len);
+    o->content_type[f->content_type.len] = '\0';
+    o->body = must_copy(f->body.ptr, f->body.len);
+    o->body_len = f->body.len;
+    o->took_us = f->took_us;
+    return o;
+}
+
+/* Under the agent's lock. */
+void flying_disembark(struct passenger *leader, struct list *followers) {
+    flight_land(leader->flight, followers);
+    list_each (at, followers)
+        container_of(at, struct passenger, seat)->aboard = false;
+    leader->flight = NULL;
+}
+
+/* Lands the flight: learns, takes its followers, and says how it ended for all aboard. */
+static struct outcome *land(struct passenger *leader, const struct fetched *f,
+                            struct list *followers) {
+    struct serve *s = leader->serve;
+    struct lesson lesson;
+    struct grant *older = NULL;
+    lesson_take(&lesson, s, &leader->pass, f, leader->flight->purges_seen, leader->peers_seen);
+    struct agent *agent = agents_lock(s->shared->agents, &leader->pass.id, true);
+    bool stored = lesson_learn(&lesson, s, agent);
+    if (controller_failed(f))
+        older = usable_grant(s, agent, &leader->pass);
+    flying_disembark(leader, followers);
+    agents_unlock(s->shared->agents, agent);
+    if (stored)
+        shelf_keep(s->shelf, &leader->pass, lesson.grant, &lesson.tags, leader->peers_seen);
+    else if (leader->looks)
+        shelf_give_up(s->shelf, &leader->pass);
+    lesson_release(&lesson);
+    return make_outcome(f, older, stored);
+}
+
+void flying_tell_followers(struct list *followers, struct outcome *outcome) {
+    while (!list_empty(followers)) {
+        struct passenger *p = container_of(followers->next, struct passenger, seat);
+        struct serve *s = p->serve;
+        list_remove(&p->seat);
+        atomic_fetch_add(&outcome->references, 1);
+        p->outcome = outcome;
+        mailbox_post(s->shared->mailbox[s->worker], &p->landed);
+    }
+}
+
+static enum attempt_end attempt_end(const struct fetched *f) {
+    char message[256];
+    if (controller_failed(f))
+        return ATTEMPT_UNDONE;
+    return verdict_said(f, message) ? ATTEMPT_REFUSED : ATTEMPT_FINE;
+}
+
+static void on_fetched(void *arg, const struct fetched *fetched) {
+    struct passenger *leader = arg;
+    struct list followers;
+    struct fetched f = *fetched;
+    if (leader->denied != ERR_OK) { /* after it had waited */
+        f.error = leader->denied;
+        f.retry_after_s = leader->retry_after_s;
+    }
+    limiting_ended(leader->serve, &leader->attempt, attempt_end(&f));
+    leader->fetch = NULL;
+    leader->outcome = land(leader, &f, &followers);
+    flying_tell_followers(&followers, leader->outcome);
+    if (leader->caller.x)
+        metric_add(leader->outcome->grant ? METRIC_CONNECT_STALE : METRIC_CONNECT_MISS, 1);
+    flying_answer_outcome(leader);
+    flying_passenger_free(leader);
+}
+
+/* The leader's client left. A call that was not sent yet, and that nobody follows, is not sent; one
+ * that was goes on: its work is spent, and its answer is worth keeping. */
+static void on_leader_gone(void *arg) {
+    struct passenger *leader = arg;
+    leader->caller.x = NULL;
+    if (leader->fetch && fetch_was_sent(leader->fetch))
+        return;
+    struct agents *agents = leader->serve->shared->agents;
+    struct agent *agent = agents_lock(agents, &leader->pass.id, true);
+    bool alone = leader->flight->follower_count == 0;
+    struct list nobody;
+    if (alone)
+        flight_land(leader->flight, &nobody);
+    agents_unlock(agents, agent);
+    if (!alone)
+        return;
+    if (leader->look)
+        shelf_cancel(leader->look);
+    else
+        fetch_cancel(leader->fetch);
+    limiting_ended(leader->serve, &leader->attempt, ATTEMPT_UNDONE);
+    flying_passenger_free(leader);
+}
+
+/* It answers from the older grant; the flight goes on for what it brings. */
+static void on_leader_tired(void *arg) {
+    struct passenger *leader = arg;
+    if (leader->caller.x && answer_meanwhile(leader))
+        leader->caller.x = NULL;
+}
+
+static const struct exchange_watcher leader_watcher = {on_leader_gone, NULL, NULL};
+
+/* ---- boarding ---- */
+
+/* The flight that one who asks now may join: it took off after every write that may concern him. */
+static struct flight *find_flight(struct serve *s, struct agent *agent,
+                                  const struct grant_pass *pass) {
+    uint64_t written = tags_latest(s->shared->tags);
+    return flight_find(&agent->flights, pass->proof,
+                       written > agent->purged ? written : agent->purged);
+}
+
+bool flying_is_asked(struct serve *s, struct agent *agent, const struct grant_pass *pass) {
+    return find_flight(s, agent, pass) != NULL;
+}
+
+static struct passenger *passenger_new(struct serve *s, const struct request *r,
+                                       const struct flying_ticket *ticket) {
+    struct passenger *p = must_zalloc(sizeof *p);
+    p->serve = s;
+    p->pass = *ticket->pass;
+    p->reason = ticket->reason;
+    p->first_patience_ms = ticket->patience_ms;
+    p->looks = ticket->looks;
+    p->denied = ticket->denied;
+    p->retry_after_s = ticket->retry_after_s;
+    p->landed.deliver = on_landed;
+    list_init(&p->seat);
+    str_init(&p->kept, FLYING_KEPT_MAX);
+    if (r)
+        caller_keep(&p->caller, r);
+    if (r)
+        p->attempt = r->attempt;
+    return p;
+}
+
+/* Under the agent's lock. */
+void flying_take_off(struct passenger *p, struct agent *agent) {
+    struct shared *shared = p->serve->shared;
+    p->peers_seen = peers_seen(shared);
+    p->flight = flight_start(&agent->flights, p->pass.proof, agents_purges(shared->agents));
+}
+
+static struct passenger *start_flight(struct serve *s, struct agent *agent, const struct request *r,
+                                      const struct flying_ticket *ticket) {
+    struct passenger *p = passenger_new(s, r, ticket);
+    p->leads = true;
+    flying_take_off(p, agent);
+    timer_init(&p->patience, s->loop, on_leader_tired, p);
+    return p;
+}
+
+static struct passenger *join_flight(struct serve *s, struct flight *flight,
+                                     const struct request *r, const struct flying_ticket *ticket) {
+    struct passenger *p = passenger_new(s, r, ticket);
+    p->flight = flight;
+    p->aboard = flight_join(flight, &p->seat);
+    timer_init(&p->patience, s->loop, on_follower_tired, p);
+    if (p->aboard)
+        return p;
+    flying_passenger_free(p);
+    return NULL;
+}
+
+struct passenger *flying_board(struct serve *s, struct agent *agent, const struct request *r,
+                               const struct flying_ticket *ticket) {
+    struct flight *flight = find_flight(s, agent, ticket->pass);
+    if (!flight)
+        return start_flight(s, agent, r, ticket);
+    return r ? join_flight(s, flight, r, ticket) : NULL;
+}
+
+/* ---- departure ---- */
+
+/* It may have waited for its turn: may it still be asked, and does anybody want the answer? */
+static bool is_wanted(void *arg) {
+    struct passenger *leader = arg;
+    struct agents *agents = leader->serve->shared->agents;
+    leader->denied = limiting_ask_again(leader->serve, &leader->attempt, &leader->retry_after_s);
+    if (leader->denied != ERR_OK)
+        return false;
+    if (leader->caller.x)
+        return true;
+    struct agent *agent = agents_lock(agents, &leader->pass.id, true);
+    bool followed = leader->flight->follower_count > 0;
+    agents_unlock(agents, agent);
+    return followed;
+}
+
+/* Only who has nothing older to answer from waits for a place. */
+static struct admission_terms terms_of(struct passenger *p, bool waits) {
+    struct shared *shared = p->serve->shared;
+    uint64_t agent = agents_hash(shared->agents, &p->pass.id);
+    return (struct admission_terms){.class = GATE_CONNECT,
+                                    .wait_ms = waits ? admission_wait_ms(p->serve) : 0,
+                                    .who = agent,
+                                    .flow = flows_find(shared->flows, agent),
+                                    .is_wanted = is_wanted,
+                                    .wanted_arg = p};
+}
+
+/* `timeout_ms` 0: the controller's usual time. */
+static void start_fetch(struct passenger *p, struct span head, struct span body, int64_t timeout_ms,
+                        bool waits) {
+    struct call_request call = {
+        .head = head, .body = body, .repeatable = true, .secret = true, .timeout_ms = timeout_ms};
+    struct admission_terms terms = terms_of(p, waits);
+    p->fetch = fetch_start(p->serve, &call, &terms, ANSWER_MAX, on_fetched, p);
+}
+
+/* Leader and followers hear the refusal that the leader has been carrying with him. */
+static void deny(struct passenger *leader) {
+    struct agents *agents = leader->serve->shared->agents;
+    struct list followers;
+    struct agent *agent = agents_lock(agents, &leader->pass.id, true);
+    flying_disembark(leader, &followers);
+    agents_unlock(agents, agent);
+    if (leader->looks)
+        shelf_give_up(leader->serve->shelf, &leader->pass);
+    leader->outcome = make_outcome(
+        &(struct fetched){.error = leader->denied, .retry_after_s = leader->retry_after_s}, NULL,
+        false);
+    flying_tell_followers(&followers, leader->outcome);
+    flying_answer_outcome(leader);
+    flying_passenger_free(leader);
+}
+
+void flying_ask(struct passenger *p, struct span head, struct span body) {
+    if (p->denied != ERR_OK) {
+        deny(p);
+        return;
+    }
+    if (p->first_patience_ms > 0)
+        timer_start(&p->patience, p->first_patience_ms);
+    start_fetch(p, head, body, 0, p->first_patience_ms == 0);
+}
+
+static void depart_leader(struct passenger *p, const struct request *r) {
+    exchange_watch(r->x, &leader_watcher, p);
+    request_spell_upstream(p->serve, r);
+    if (!p->looks || !flying_look(p, r))
+        flying_ask(p, str_span(&p->serve->head), r->body);
+}
+
+static void depart_follower(struct passenger *p, const struct request *r) {
+    int64_t first_ms = p->first_patience_ms > 0 ? p->first_patience_ms : FOLLOW_MAX_MS;
+    p->more_patience_ms = FOLLOW_MAX_MS - first_ms;
+    exchange_watch(r->x, &follower_watcher, p);
+    timer_start(&p->patience, first_ms);
+}
+
+void flying_depart(struct passenger *p, const struct request *r) {
+    if (p->leads)
+        depart_leader(p, r);
+    else
+        depart_follower(p, r);
+}
+
+void flying_depart_refresh(struct passenger *p, struct span body) {
+    struct str *head = &p->serve->head;
+    char id[AGENT_ID_HEX], correlation[RANDOM_UUID];
+    agent_id_text(&p->pass.id, id);
+    random_uuid(correlation);
+    str_clear(head);
+    str_addf(head,
+             "POST /agents/%.*s/connect HTTP/1.1\r\nHost: %s\r\n"
+             "Content-Type: application/json\r\nx-correlation-id: %.*s\r\n"
+             "Via: 1.1 aiwm-gateway\r\nContent-Length: %zu\r\n\r\n",
+             AGENT_ID_HEX, id, p->serve->shared->upstream_authority, RANDOM_UUID, correlation,
+             body.len);
+    start_fetch(p, str_span(head), body, REFRESH_CALL_MS, false);
+}

@@ -1,0 +1,64 @@
+/* What flying.c and flying_look.c share, and nobody else sees. */
+#pragma once
+
+#include "rules/agents/flight.h"
+#include "serve/connect/flying.h"
+
+enum { FLYING_KEPT_MAX = 2 * HTTP_HEAD_MAX + 102400 /* an agent call's head and largest body */ };
+
+/* How a flight ended, the same for all aboard; shared by reference count. */
+struct outcome {
+    _Atomic int references;
+    struct grant *grant; /* answer from this older grant; else: */
+    bool hit;            /* it was found on the shelf */
+    enum err error;      /* not ERR_OK: no answer */
+    int retry_after_s;   /* with an error; 0: nobody knows */
+    bool stored;
+    int status;
+    char *content_type; /* terminated */
+    char *body;
+    size_t body_len;
+    int64_t took_us; /* the controller, to begin with its answer; 0: there was none */
+};
+
+/* One that waits: a flight's leader, or a follower. */
+struct passenger {
+    struct letter landed; /* to a follower's worker */
+    struct list seat;     /* in the flight, for followers */
+    struct serve *serve;
+    struct caller caller; /* caller.x NULL: answered already, gone, or a refresh */
+    struct grant_pass pass;
+    enum flying_reason reason;
+    struct flight *flight; /* leader: its own; follower: valid while aboard */
+    bool leads;
+    bool aboard; /* follower: still in the flight (under the agent's lock) */
+    struct timer patience;
+    int64_t first_patience_ms, more_patience_ms;
+    struct fetch *fetch; /* leader */
+    struct outcome *outcome;
+    struct attempt attempt; /* leader: what it took from the limits */
+    enum err denied;        /* leader: see struct flying_ticket */
+    int retry_after_s;
+    int64_t peers_seen; /* leader: the last purge of any replica when it took off */
+    /* The leader looks at the shelf first (flying_look.c). */
+    bool looks;
+    struct look *look; /* under way */
+    struct str kept;   /* meanwhile: head and body of the request, as they go to the controller */
+    size_t kept_head;
+};
+
+/* Under the agent's lock: a flight of this leader's. */
+void flying_take_off(struct passenger *p, struct agent *agent);
+/* Under the agent's lock: ends it; who followed is moved to `followers`. */
+void flying_disembark(struct passenger *leader, struct list *followers);
+void flying_tell_followers(struct list *followers, struct outcome *outcome);
+void flying_answer_outcome(struct passenger *p);
+void flying_outcome_unref(struct outcome *o); /* NULL is fine */
+void flying_passenger_free(struct passenger *p);
+void flying_drop_kept(struct passenger *p);
+/* Asks the controller, or denies it. Borrows head and body during the call. */
+void flying_ask(struct passenger *p, struct span head, struct span body);
+
+/* Looks at what other replicas have learnt, and then asks the controller or not. Its request stands
+ * in serve->head already. False: there is no use in looking. */
+bool flying_look(struct passenger *leader, const struct request *r);

@@ -1,0 +1,24 @@
+/* A call to the controller whose answer is taken whole: small JSON, with a maximum. */
+#pragma once
+
+#include "serve/gate/admission.h"
+
+struct fetch;
+
+struct fetched {
+    enum err error; /* ERR_OK: there is an answer (of any status) */
+    int status;
+    struct span content_type;
+    struct span body;
+    struct span date;  /* its Date; empty: none */
+    int retry_after_s; /* see struct passage_events */
+    int64_t took_us;   /* see passage_took_us; 0: there was no answer */
+};
+
+/* `done` is called once, from the loop, unless cancelled; *result is valid during the call. An
+ * answer longer than `body_max` is ERR_UPSTREAM_PROTOCOL. */
+struct fetch *fetch_start(struct serve *s, const struct call_request *request,
+                          const struct admission_terms *terms, size_t body_max,
+                          void (*done)(void *arg, const struct fetched *result), void *arg);
+void fetch_cancel(struct fetch *f);
+bool fetch_was_sent(const struct fetch *f);

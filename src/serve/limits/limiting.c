@@ -1,0 +1,249 @@
+#include "serve/limits/limiting.h"
+
+#include "base/clock.h"
+#include "base/metric.h"
+#include "base/panic.h"
+#include "rules/gate/lockout.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+enum {
+    CONNECTS = 65536, /* (agent, secret) pairs that were asked for within a minute */
+    SITES = 65536,    /* addresses with failures */
+    CALLERS = 65536,  /* agents that call */
+    TRIES = 65536,    /* agents of whom unknown secrets were tried */
+    LOCKED = 4096,    /* agents locked */
+};
+
+/* What a key is about. */
+enum { KEY_AGENT = 'a', KEY_PAIR = 'p', KEY_UNREAD = 'u', KEY_SITE = 's' };
+
+struct limiting {
+    struct limits *connects, *failures, *calls;
+    struct lockout *lockout;
+};
+
+struct limiting *limiting_new(const uint8_t hash_key[16]) {
+    struct limiting *l = must_zalloc(sizeof *l);
+    l->connects = limits_new(CONNECTS, hash_key);
+    l->failures = limits_new(SITES, hash_key);
+    l->calls = limits_new(CALLERS, hash_key);
+    l->lockout = lockout_new(LOCKED, TRIES, hash_key);
+    return l;
+}
+
+void limiting_free(struct limiting *l) {
+    if (!l)
+        return;
+    limits_free(l->connects);
+    limits_free(l->failures);
+    limits_free(l->calls);
+    lockout_free(l->lockout);
+    free(l);
+}
+
+/* ---- keys and rates ---- */
+
+static uint64_t agent_key(const struct limiting *l, const struct agent_id *id) {
+    return limits_key(l->calls, KEY_AGENT,
+                      (struct span){(const char *)id->bytes, sizeof id->bytes});
+}
+
+static uint64_t site_key(const struct limiting *l, const struct request *r) {
+    return limits_key(l->failures, KEY_SITE, address_site(&r->client));
+}
+
+/* A secret's proof is of its agent. Where the body is not read, its sender stands in. */
+static uint64_t pair_key(const struct limiting *l, const struct request *r, const uint8_t *proof) {
+    if (proof)
+        return limits_key(l->connects, KEY_PAIR, (struct span){(const char *)proof, GRANT_PROOF});
+    char both[sizeof r->agent.bytes + ADDRESS_BYTES];
+    struct span site = address_site(&r->client);
+    memcpy(both, r->agent.bytes, sizeof r->agent.bytes);
+    memcpy(both + sizeof r->agent.bytes, site.ptr, site.len);
+    return limits_key(l->connects, KEY_UNREAD,
+                      (struct span){both, sizeof r->agent.bytes + site.len});
+}
+
+/* `count` a minute, all of them at once if need be. */
+static struct limit a_minute(int64_t count) {
+    return limit_per_minute(count, count);
+}
+
+const char *const limiting_count_names[LIMITING_COUNTS] = {[LIMITING_CONNECTS] = "connects",
+                                                           [LIMITING_FAILURES] = "failures",
+                                                           [LIMITING_TRIES] = "tries",
+                                                           [LIMITING_CALLS] = "calls"};
+
+struct limits *limiting_table(struct limiting *l, enum limiting_count which) {
+    struct limits *const table[LIMITING_COUNTS] = {[LIMITING_CONNECTS] = l->connects,
+                                                   [LIMITING_FAILURES] = l->failures,
+                                                   [LIMITING_TRIES] = lockout_tries(l->lockout),
+                                                   [LIMITING_CALLS] = l->calls};
+    return table[which];
+}
+
+bool limiting_limit(const struct config *config, enum limiting_count which, struct limit *limit) {
+    const int64_t most[LIMITING_COUNTS] = {
+        [LIMITING_CONNECTS] = config->limits.connects_per_agent,
+        [LIMITING_FAILURES] = config->limits.connect_failures_per_ip,
+        [LIMITING_TRIES] = config->limits.connect_failures_per_agent,
+        [LIMITING_CALLS] = config->limits.api_rate};
+    if (most[which] == 0)
+        return false;
+    *limit = which == LIMITING_CALLS ? limit_per_second(most[which], config->limits.api_burst)
+                                     : a_minute(most[which]);
+    return true;
+}
+
+/* Ours of it. False: there is none. */
+static bool find_limit(const struct serve *s, enum limiting_count which, struct limit *limit) {
+    int64_t share = atomic_load_explicit(&s->shared->limits_share, memory_order_relaxed);
+    if (!limiting_limit(s->shared->config, which, limit))
+        return false;
+    limit->gap_us *= share;
+    limit->burst = limit->burst > share ? limit->burst / share : 1;
+    return true;
+}
+
+/* Places are each replica's own: where there are more of them, they are dealt more slowly. */
+static bool find_lockout_policy(const struct serve *s, struct lockout_policy *policy) {
+    const struct config *config = s->shared->config;
+    int64_t replicas = config->limits.shared ? atomic_load(&s->shared->replicas) : 1;
+    policy->place_gap_us = config->limits.lockout_gap_ms * 1000 * (replicas > 1 ? replicas : 1);
+    return find_limit(s, LIMITING_TRIES, &policy->limit);
+}
+
+static int retry_after_s(int64_t wait_us) {
+    return (int)limit_retry_after_s(wait_us);
+}
+
+/* ---- what the client is told of it ---- */
+
+/* draft-ietf-httpapi-ratelimit-headers-10: q of them in w seconds; r are left, all again in t. */
+static void announce(struct serve *s, struct request *r, const char *name, struct limits *table,
+                     uint64_t key, const struct limit *limit) {
+    if (!s->shared->config->limits.rate_limit_fields)
+        return;
+    int64_t now_us = clock_mono_us(), arrival_us = limits_arrival_us(table, key);
+    int64_t used_us = arrival_us > now_us ? arrival_us - now_us : 0;
+    struct str out;
+    str_init_fixed(&out, r->allowance, sizeof r->allowance);
+    str_addf(&out, "RateLimit-Policy: \"%s\";q=%lld;w=%lld\r\n", name, (long long)limit->burst,
+             (long long)limit_retry_after_s(limit->burst * limit->gap_us));
+    str_addf(&out, "RateLimit: \"%s\";r=%lld;t=%lld\r\n", name,
+             (long long)limit_left(arrival_us, limit, now_us),
+             (long long)(used_us > 0 ? limit_retry_after_s(used_us) : 0));
+    r->allowance_len = out.overflow ? 0 : out.len;
+}
+
+/* ---- connects ---- */
+
+static enum err refuse(enum err error, enum metric counted, int64_t wait_us, int *after_s) {
+    metric_add(counted, 1);
+    *after_s = retry_after_s(wait_us);
+    return error;
+}
+
+/* Has its address failed too often? */
+static enum err judge_site(struct serve *s, const struct attempt *a, int *after_s) {
+    struct limit limit;
+    if (!find_limit(s, LIMITING_FAILURES, &limit))
+        return ERR_OK;
+    int64_t wait_us =
+        limits_wait_us(s->shared->limiting->failures, a->site, &limit, clock_mono_us());
+    return wait_us == 0 ? ERR_OK
+                        : refuse(ERR_TOO_MANY_FAILURES, METRIC_LIMITED_ADDRESS, wait_us, after_s);
+}
+
+/* Is its agent locked? */
+static enum err judge_agent(struct serve *s, struct attempt *a, int *after_s) {
+    struct lockout_policy policy;
+    if (!find_lockout_policy(s, &policy))
+        return ERR_OK;
+    int64_t wait_us =
+        lockout_try(s->shared->limiting->lockout, &policy, a->agent, a->site, clock_mono_us());
+    if (wait_us > 0)
+        return refuse(ERR_AGENT_LOCKED, METRIC_LIMITED_LOCKOUT, wait_us, after_s);
+    a->tried = true;
+    return ERR_OK;
+}
+
+static enum err try_unknown(struct serve *s, struct attempt *a, int *after_s) {
+    enum err error = judge_site(s, a, after_s);
+    return error == ERR_OK ? judge_agent(s, a, after_s) : error;
+}
+
+static enum err take_connect(struct serve *s, struct request *r, struct attempt *a, int *after_s) {
+    int64_t wait_us = 0;
+    struct limit limit;
+    if (!find_limit(s, LIMITING_CONNECTS, &limit))
+        return ERR_OK;
+    struct limits *connects = s->shared->limiting->connects;
+    bool taken = limits_take(connects, a->pair, &limit, clock_mono_us(), &wait_us);
+    announce(s, r, "connects", connects, a->pair, &limit);
+    if (!taken)
+        return refuse(ERR_RATE_LIMITED, METRIC_LIMITED_CONNECT, wait_us, after_s);
+    a->taken = true;
+    return ERR_OK;
+}
+
+enum err limiting_ask(struct serve *s, struct request *r, const uint8_t *proof, bool known,
+                      int *after_s) {
+    struct limiting *l = s->shared->limiting;
+    struct attempt a = {.agent = agent_key(l, &r->agent),
+                        .site = site_key(l, r),
+                        .pair = pair_key(l, r, proof),
+                        .unknown = !known};
+    enum err error = take_connect(s, r, &a, after_s);
+    if (error == ERR_OK && !known)
+        error = try_unknown(s, &a, after_s);
+    r->attempt = a;
+    if (error != ERR_OK)
+        limiting_ended(s, &r->attempt, ATTEMPT_UNDONE);
+    return error;
+}
+
+enum err limiting_ask_again(struct serve *s, const struct attempt *a, int *after_s) {
+    return a->unknown ? judge_site(s, a, after_s) : ERR_OK;
+}
+
+static void note_failure(struct serve *s, const struct attempt *a) {
+    struct limiting *l = s->shared->limiting;
+    int64_t now_us = clock_mono_us();
+    struct limit limit;
+    lockout_failed(l->lockout, a->agent, now_us);
+    if (find_limit(s, LIMITING_FAILURES, &limit))
+        limits_charge(l->failures, a->site, &limit, now_us);
+}
+
+void limiting_ended(struct serve *s, struct attempt *a, enum attempt_end end) {
+    struct limiting *l = s->shared->limiting;
+    struct limit limit;
+    struct lockout_policy policy;
+    if (a->taken && end == ATTEMPT_UNDONE && find_limit(s, LIMITING_CONNECTS, &limit))
+        limits_refund(l->connects, a->pair, &limit);
+    if (a->unknown && end == ATTEMPT_REFUSED)
+        note_failure(s, a);
+    else if (a->tried && find_lockout_policy(s, &policy))
+        lockout_forgive(l->lockout, &policy, a->agent);
+    *a = (struct attempt){0};
+}
+
+/* ---- calls ---- */
+
+enum err limiting_call(struct serve *s, struct request *r, int *after_s) {
+    struct limiting *l = s->shared->limiting;
+    struct limit limit;
+    int64_t wait_us = 0;
+    if (!find_limit(s, LIMITING_CALLS, &limit))
+        return ERR_OK;
+    request_authenticate(s, r);
+    if (!r->verified || !r->claims.is_agent)
+        return ERR_OK;
+    uint64_t key = agent_key(l, &r->claims.agent);
+    bool taken = limits_take(l->calls, key, &limit, clock_mono_us(), &wait_us);
+    announce(s, r, "calls", l->calls, key, &limit);
+    return taken ? ERR_OK : refuse(ERR_RATE_LIMITED, METRIC_LIMITED_CALL, wait_us, after_s);
+}

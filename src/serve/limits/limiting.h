@@ -1,0 +1,64 @@
+/* Who asks for too much: an agent's connects and calls, an address' wrong secrets, an agent whose
+ * secret is being guessed. Decided by rules/gate/limits and rules/gate/lockout; what a refusal says
+ * in Retry-After is when the next one will be taken.
+ *
+ *   connects        asks of the controller per (agent, secret): beyond, a known secret is served
+ *                   from cache. Answers from cache and followers of a flight cost nothing
+ *   unknown secrets  are tried as long as neither their address has failed too often nor their
+ *                   agent is locked. Whoever is let in gets his try back
+ *   calls           of agents we can tell by their token, heartbeats and connects excepted
+ *
+ * Configured as limits.*; a limit of 0 is none. With limits.rate_limit_fields answers to calls, and
+ * refusals of connects, tell what is left.
+ *
+ * Every decision is made here and now. Replicas tell each other what they have counted (sharing.h);
+ * where they cannot, each gives its part of a limit only. */
+#pragma once
+
+#include "rules/gate/limits.h"
+#include "serve/request.h"
+
+struct limiting;
+
+/* Shared by all workers. Some 10 MB. */
+struct limiting *limiting_new(const uint8_t hash_key[16]);
+/* NULL is fine. */
+void limiting_free(struct limiting *l);
+
+/* May the controller be asked for this connect? ERR_OK, with r->attempt to be ended by
+ * limiting_ended; else the refusal and its Retry-After. `known`: this secret has opened the agent
+ * before. `proof` tells secrets apart; NULL: the body is none that we read. */
+enum err limiting_ask(struct serve *s, struct request *r, const uint8_t *proof, bool known,
+                      int *retry_after_s);
+
+/* It has waited for its turn, and others have failed meanwhile: may it still go? As limiting_ask. A
+ * burst of wrong secrets would else be asked for as a whole before the first has failed. */
+enum err limiting_ask_again(struct serve *s, const struct attempt *a, int *retry_after_s);
+
+enum attempt_end {
+    ATTEMPT_FINE,    /* let in, or refused for other reasons than the secret */
+    ATTEMPT_REFUSED, /* by the controller: a wrong secret, or no such agent */
+    ATTEMPT_UNDONE,  /* nobody judged it: the controller's trouble, or it was not asked */
+};
+
+/* How the attempt ended; harmless when it has ended, or never began. */
+void limiting_ended(struct serve *s, struct attempt *a, enum attempt_end end);
+
+/* Any other call: ERR_OK, or the refusal and its Retry-After. Once per request. */
+enum err limiting_call(struct serve *s, struct request *r, int *retry_after_s);
+
+/* ---- what replicas count together (serve/limits/sharing.h) ---- */
+
+enum limiting_count {
+    LIMITING_CONNECTS, /* per agent and secret */
+    LIMITING_FAILURES, /* per address */
+    LIMITING_TRIES,    /* of unknown secrets, per agent */
+    LIMITING_CALLS,    /* per agent */
+    LIMITING_COUNTS
+};
+
+extern const char *const limiting_count_names[LIMITING_COUNTS];
+/* Thread safe, as the table is. */
+struct limits *limiting_table(struct limiting *l, enum limiting_count which);
+/* The whole limit, of all replicas together. False: there is none. */
+bool limiting_limit(const struct config *config, enum limiting_count which, struct limit *limit);
