@@ -4,7 +4,7 @@
 
 #include "app/setup.h"
 #include "io/tickets.h"
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 struct generation {
     struct setup setup;

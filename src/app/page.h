@@ -2,7 +2,7 @@
 #pragma once
 
 #include "io/operator.h"
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 /* What the pages speak of. */
 struct page_state {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/str.h"
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 /* `target`: the path as a client would send it, its query is not looked at. Writes JSON; false when
  * no request can look like that. */

@@ -3,7 +3,7 @@
 #include "serve/beats/disconnect.h"
 #include "serve/beats/heartbeat.h"
 #include "serve/connect/connect.h"
-#include "serve/forward.h"
+#include "serve/forward/forward.h"
 
 static const struct route routes[] = {
     {"POST", "/agents/:id/heartbeat", WHO_AGENT, EFFECT_NONE, true, "/heartbeat", ROUTE_HEARTBEAT,

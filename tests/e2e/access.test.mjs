@@ -204,7 +204,7 @@ describe('the access log', SUITE, () => {
     });
 
     test('every field is explained in docs/logs.md', () => {
-        const source = fs.readFileSync(path.join(root, 'src/serve/access.c'), 'utf8');
+        const source = fs.readFileSync(path.join(root, 'src/serve/request/access.c'), 'utf8');
         const docs = fs.readFileSync(path.join(root, 'docs/logs.md'), 'utf8');
         const fields = [...source.matchAll(/^ {4}X\(([a-z_]+), /gm)].map(([, name]) => name);
         assert.ok(fields.length > 15);

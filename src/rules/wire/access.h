@@ -1,4 +1,5 @@
-/* What the access log may say, and of which requests. Pure: serve/access.h collects and writes.
+/* What the access log may say, and of which requests. Pure: serve/request/access.h collects and
+ * writes.
  *
  * A path may hold anything a client puts there, a secret by mistake included. So it is written by
  * allow-list, too: words, versions and ids stand as they are, every other segment is a star. */

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "serve/beats/flush.h"
-#include "serve/request.h"
+#include "serve/request/answer.h"
 
 struct await;
 

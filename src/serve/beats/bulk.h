@@ -7,7 +7,7 @@
  * batch fills. */
 #pragma once
 
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 struct bulk;
 struct parcel;

@@ -2,7 +2,7 @@
  * two ways there, one by one (flush.c) and in bulk (bulk.c), begin and end alike. */
 #pragma once
 
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 struct delivery {
     struct agent_id id;

@@ -8,7 +8,7 @@
 
 #include "base/metric.h"
 #include "serve/beats/turn.h"
-#include "serve/request.h"
+#include "serve/request/answer.h"
 
 static enum err judge(struct serve *s, struct request *r) {
     request_authenticate(s, r);

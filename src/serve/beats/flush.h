@@ -7,7 +7,7 @@
  * has. First beats and changed states are sent by whoever receives them. */
 #pragma once
 
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 struct flush;
 struct parcel;

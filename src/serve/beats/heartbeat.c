@@ -24,7 +24,7 @@
 #include "serve/beats/storing.h"
 #include "serve/beats/turn.h"
 #include "serve/beats/verdict.h"
-#include "serve/request.h"
+#include "serve/request/answer.h"
 
 enum {
     BODY_HELD_MAX = 8192,  /* larger ones are not held in memory for a minute */

@@ -2,7 +2,7 @@
  * Redis, and of those that it did not take in time. */
 #pragma once
 
-#include "serve/request.h"
+#include "serve/request/answer.h"
 
 /* A beat that was received. */
 struct arrival {

@@ -3,13 +3,13 @@
 #include "base/clock.h"
 #include "base/metric.h"
 #include "base/panic.h"
-#include "serve/access.h"
 #include "serve/beats/comeback.h"
 #include "serve/beats/delivery.h"
 #include "serve/beats/flush.h"
 #include "serve/beats/verdict.h"
 #include "serve/gate/fetch.h"
-#include "serve/request.h"
+#include "serve/request/access.h"
+#include "serve/request/answer.h"
 
 #include <stdlib.h>
 

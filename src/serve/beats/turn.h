@@ -10,7 +10,7 @@
 #pragma once
 
 #include "rules/wire/payload.h"
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 struct request;
 struct turn;

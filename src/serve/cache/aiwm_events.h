@@ -11,7 +11,7 @@
 #pragma once
 
 #include "io/redis.h"
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 struct aiwm_events;
 

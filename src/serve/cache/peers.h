@@ -15,7 +15,7 @@
 #pragma once
 
 #include "rules/redis/notice.h"
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 struct peers;
 

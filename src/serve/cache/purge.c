@@ -3,7 +3,7 @@
 #include "base/clock.h"
 #include "serve/beats/verdict.h"
 #include "serve/cache/peers.h"
-#include "serve/request.h"
+#include "serve/request/request.h"
 
 /* ---- what is written ---- */
 

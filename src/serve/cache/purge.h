@@ -13,8 +13,8 @@
 #include "rules/agents/agent_id.h"
 #include "rules/agents/tags.h"
 #include "rules/wire/payload.h"
-#include "serve/routes.h"
-#include "serve/serve.h"
+#include "serve/request/context.h"
+#include "serve/request/route.h"
 
 struct request;
 

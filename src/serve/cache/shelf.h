@@ -9,7 +9,7 @@
  * Redis away, slow or lying costs nobody more than SHELF_LOOK_MS, and nobody an answer. */
 #pragma once
 
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 struct shelf;
 struct look;

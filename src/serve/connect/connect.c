@@ -21,9 +21,9 @@
 #include "serve/connect/flying.h"
 #include "serve/connect/refresh.h"
 #include "serve/connect/replay.h"
-#include "serve/forward.h"
+#include "serve/forward/forward.h"
 #include "serve/limits/limiting.h"
-#include "serve/request.h"
+#include "serve/request/answer.h"
 
 static bool wants_no_cache(const struct request *r) {
     struct span control = r->http->fields.known[HTTP_CACHE_CONTROL];

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "rules/agents/plan.h"
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 struct request;
 

@@ -6,7 +6,6 @@
 #include "base/random.h"
 #include "base/secret.h"
 #include "rules/agents/tags.h"
-#include "serve/access.h"
 #include "serve/beats/verdict.h"
 #include "serve/cache/peers.h"
 #include "serve/cache/shelf.h"
@@ -15,6 +14,7 @@
 #include "serve/connect/replay.h"
 #include "serve/gate/fetch.h"
 #include "serve/limits/limiting.h"
+#include "serve/request/access.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -9,7 +9,7 @@
 #pragma once
 
 #include "rules/agents/plan.h"
-#include "serve/request.h"
+#include "serve/request/request.h"
 
 struct passenger;
 

@@ -3,6 +3,7 @@
 
 #include "rules/agents/flight.h"
 #include "serve/connect/flying.h"
+#include "serve/request/answer.h"
 
 enum { FLYING_KEPT_MAX = 2 * HTTP_HEAD_MAX + 102400 /* an agent call's head and largest body */ };
 

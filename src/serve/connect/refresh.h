@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "serve/request.h"
+#include "serve/request/request.h"
 
 struct refresh;
 

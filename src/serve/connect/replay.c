@@ -4,7 +4,7 @@
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/secret.h"
-#include "serve/access.h"
+#include "serve/request/access.h"
 
 #include <stdlib.h>
 

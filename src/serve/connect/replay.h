@@ -2,7 +2,7 @@
 #pragma once
 
 #include "rules/trust/grant.h"
-#include "serve/request.h"
+#include "serve/request/answer.h"
 
 /* Opens the grant and answers with what is left of its life, status, type and body as they came.
  * `detail` (may be NULL) says in Cache-Status why an old answer is given. False: it would not open,

@@ -13,7 +13,7 @@
 #pragma once
 
 #include "rules/gate/gate.h"
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 struct admission; /* the process's */
 struct desk;      /* a worker's */

@@ -16,7 +16,7 @@
 #pragma once
 
 #include "rules/gate/limits.h"
-#include "serve/request.h"
+#include "serve/request/request.h"
 
 struct limiting;
 

@@ -21,7 +21,7 @@
 #pragma once
 
 #include "io/redis.h"
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 struct sharing;
 

@@ -4,7 +4,7 @@
  */
 #pragma once
 
-#include "serve/request.h"
+#include "serve/request/request.h"
 
 struct shedding;
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "rules/agents/agent_id.h"
-#include "serve/serve.h"
+#include "serve/request/context.h"
 
 enum { KEY_MAX = 192 };
 

@@ -12,7 +12,7 @@
  * Also times every request, for request_duration_seconds. */
 #pragma once
 
-#include "serve/request.h"
+#include "serve/request/request.h"
 
 struct access; /* a worker's */
 

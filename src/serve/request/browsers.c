@@ -1,7 +1,7 @@
-#include "serve/browsers.h"
+#include "serve/request/browsers.h"
 
 #include "rules/wire/cors.h"
-#include "serve/access.h"
+#include "serve/request/access.h"
 
 /* Valid for this turn of the loop, as the configuration is. */
 static struct cors cors_of(const struct serve *s) {

@@ -1,4 +1,4 @@
-#include "serve/access.h"
+#include "serve/request/access.h"
 
 #include "base/clock.h"
 #include "base/log.h"

@@ -7,15 +7,15 @@
  *
  * A client that leaves takes its call along, except for writes with an effect here (whether they
  * happened must be known) and for connects (whether their secret was wrong). */
-#include "serve/forward.h"
+#include "serve/forward/forward.h"
 
 #include "base/panic.h"
-#include "serve/access.h"
-#include "serve/browsers.h"
 #include "serve/cache/purge.h"
 #include "serve/gate/admission.h"
 #include "serve/limits/limiting.h"
-#include "serve/request.h"
+#include "serve/request/access.h"
+#include "serve/request/answer.h"
+#include "serve/request/browsers.h"
 
 #include <stdlib.h>
 

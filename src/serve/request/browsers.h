@@ -2,7 +2,7 @@
  * here, and every answer, a refusal too, says whose page may read it. */
 #pragma once
 
-#include "serve/request.h"
+#include "serve/request/request.h"
 
 /* What the answer to this request will carry. Does nothing where CORS is off. */
 void browsers_mark(struct serve *s, struct exchange *x, const struct http_request *http);

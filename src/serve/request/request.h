@@ -1,13 +1,13 @@
-/* From a request to its journey: match, authenticate, hand on. The only place that spells the
- * gateway's own answers and errors. */
+/* A request that is being judged: which route it took, whose it is, what it may, and how it looks
+ * to the controller. */
 #pragma once
 
 #include "base/err.h"
 #include "rules/wire/client_address.h"
 #include "rules/wire/headers.h"
 #include "rules/wire/payload.h"
-#include "serve/routes.h"
-#include "serve/serve.h"
+#include "serve/request/context.h"
+#include "serve/request/route.h"
 
 enum { REQUEST_ALLOWANCE_MAX = 128 };
 
@@ -42,44 +42,12 @@ struct request {
     size_t allowance_len;
 };
 
-/* What an answer needs after the request's bytes are gone. */
-struct caller {
-    struct exchange *x; /* NULL: the client has left */
-    char *path;         /* with its query, terminated */
-    uint8_t correlation_len;
-    char correlation[HEADERS_CORRELATION_MAX];
-};
-
-void caller_keep(struct caller *c, const struct request *r);
-void caller_release(struct caller *c);
-struct span caller_correlation(const struct caller *c);
-
 /* Counts a token that is refused, by reason. */
 void request_count_refused_token(enum token_fault fault);
 /* Verifies the presented token (once); r->verified and r->fault say the result. */
 void request_authenticate(struct serve *s, struct request *r);
 /* ERR_OK, or what the route's `who`, revocation and the policy say to this token. */
 enum err request_authorize(struct serve *s, struct request *r);
-
-/* ---- answers: to a request that is still here, or to a kept caller ---- */
-
-/* 201 with a constant body; `in_memory`: with X-AIWM-Ack: memory, for it would not survive us. */
-void request_answer_success(struct serve *s, struct request *r, bool in_memory);
-void request_refuse(struct serve *s, struct request *r, enum err error);
-/* With a Retry-After that somebody has worked out; 0: as above. */
-void request_refuse_until(struct serve *s, struct request *r, enum err error, int retry_after_s);
-/* The controller's 400: `message`, and `errors` unless they are NULL. */
-void request_refuse_payload(struct serve *s, struct request *r, const struct payload_verdict *v);
-/* The controller's own words, repeated. */
-void request_refuse_verdict(struct serve *s, struct request *r, int status, const char *message);
-
-void caller_answer_success(struct serve *s, struct caller *c, bool in_memory);
-void caller_refuse(struct serve *s, struct caller *c, enum err error);
-void caller_refuse_until(struct serve *s, struct caller *c, enum err error, int retry_after_s);
-void caller_refuse_verdict(struct serve *s, struct caller *c, int status, const char *message);
-/* `fields` beyond Content-Type and the correlation id; may be empty. */
-void caller_answer(struct serve *s, struct caller *c, int status, struct span content_type,
-                   struct span fields, struct span body);
 
 /* Is a switch of protocols passed on? Never on agents' calls: the controller's server would take
  * them away from its routes. */
