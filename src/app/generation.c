@@ -66,4 +66,6 @@ void generation_publish(struct generation *g, struct shared *shared, struct tick
     atomic_store(&shared->grant_keys, &g->keys);
     admission_adopt(shared->admission, g->setup.config);
     atomic_store(&shared->upstream_authority, g->setup.upstream_authority);
+    if (shared->agents && !g->setup.config->connect_cache.enabled)
+        agents_purge_all(shared->agents); /* what is in flight is not kept any more, either */
 }

@@ -2,6 +2,7 @@
 
 #include "base/metric.h"
 #include "base/random.h"
+#include "base/siphash.h"
 #include "serve/beats/claims.h"
 #include "serve/beats/durable.h"
 #include "serve/cache/shelf.h"
@@ -135,6 +136,15 @@ static struct token_verifier *make_verifier(const struct config *config) {
     return token_verifier_new(&secrets, config->jwt.leeway_ms / 1000, CACHE_ENTRIES, hash_key);
 }
 
+/* All workers come to the same. It stays in this process, so the key need not be secret. */
+static uint64_t trust_of(const struct config *config) {
+    static const uint8_t key[2][16] = {{1}, {2}};
+    const struct config_secret *now = &config->jwt.secret, *before = &config->jwt.previous_secret;
+    uint64_t trust = siphash(key[0], (struct span){now->bytes, now->len}) ^
+                     siphash(key[1], (struct span){before->bytes, before->len});
+    return trust ? trust : 1;
+}
+
 /* What is to be done when Redis comes back, or is gone. */
 static void on_redis(void *arg, bool here) {
     struct serve *s = arg;
@@ -151,6 +161,7 @@ void serve_init(struct serve *s, struct shared *shared, size_t worker, struct lo
     str_init(&s->head, FIELDS_MAX);
     str_init(&s->body, BODY_MAX);
     s->verifier = make_verifier(shared->config);
+    s->trust = trust_of(shared->config);
     s->access = access_new(s);
     if (shared->redis)
         s->redis = redis_new(loop, shared->redis, on_redis, s);
@@ -159,6 +170,7 @@ void serve_init(struct serve *s, struct shared *shared, size_t worker, struct lo
 void serve_adopt(struct serve *s, const struct config *config) {
     token_verifier_free(s->verifier);
     s->verifier = make_verifier(config);
+    s->trust = trust_of(config);
     durable_adopt(s->durable);
 }
 

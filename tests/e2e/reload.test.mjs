@@ -3,10 +3,12 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import https from 'node:https';
+import os from 'node:os';
 import path from 'node:path';
 import tls from 'node:tls';
 import { after, before, test } from 'node:test';
 import { eventually, sleep } from './support/child.mjs';
+import { HIT, MISS, assertConnects } from './support/connecting.mjs';
 import { startGateway, testCertificate } from './support/gateway.mjs';
 import { agentToken, sign, agentClaims } from './support/jwt.mjs';
 import { JWT_SECRET, Stub, agentId } from './support/stub.mjs';
@@ -143,6 +145,41 @@ test('a rotated JWT secret is in force at once, the one before while it is confi
         await reload(gateway, { ...gateway.config, jwt: { secret_file: file } });
         assert.equal((await beat(gateway, 2, by(JWT_SECRET))).status, 401);
     });
+});
+
+test('a cache that is switched off answers nobody any more, nor with what it held before', async () => {
+    await using({ config: { limits: { connects_per_agent: 0 } } }, async (gateway) => {
+        const on = gateway.config, off = { ...on, connect_cache: { enabled: false } };
+        await assertConnects(gateway, 3, MISS);
+        await assertConnects(gateway, 3, HIT);
+        await reload(gateway, off);
+        await assertConnects(gateway, 3, /^fwd=miss$/);
+        await reload(gateway, on);
+        await assertConnects(gateway, 3, MISS);
+        await assertConnects(gateway, 3, HIT);
+    });
+});
+
+test('a cached token of a JWT secret that is not taken any more is given to nobody', async () => {
+    const key = path.join(os.tmpdir(), `aiwm-gateway-key-${process.pid}`);
+    fs.writeFileSync(key, 'k'.repeat(64), { mode: 0o600 });
+    try {
+        await using({ config: { connect_cache: { key_file: key } } }, async (gateway) => {
+            const renewed = path.join(gateway.dir, 'renewed'), old = path.join(gateway.dir, 'old');
+            fs.writeFileSync(renewed, 'renewed-secret-of-at-least-32-bytes!');
+            fs.writeFileSync(old, JWT_SECRET);
+            const by = (jwt) => ({ ...gateway.config, jwt });
+            await assertConnects(gateway, 4, MISS);
+            await reload(gateway, by({ secret_file: renewed, previous_secret_file: old }));
+            await assertConnects(gateway, 4, HIT);
+            await reload(gateway, by({ secret_file: renewed }));
+            await assertConnects(gateway, 4, MISS); /* the stub signs as before */
+            await reload(gateway, by({ secret_file: old }));
+            await assertConnects(gateway, 4, HIT);
+        });
+    } finally {
+        fs.rmSync(key);
+    }
 });
 
 test('another controller: new calls go there, one under way to the old one ends well', async () => {

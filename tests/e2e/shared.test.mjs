@@ -389,6 +389,17 @@ describe('keys and secrets', SUITE, () => {
             assert.equal(await shared(other, 'hit'), 0);
         }));
 
+    test('a token of a JWT secret that is not taken here is not given to anybody', () =>
+        withFleet({ config: KNOWN_TO_BOTH }, async (fleet) => {
+            const first = await fleet.gateway({ env: { AIWM_GATEWAY_CONNECT_CACHE_KEY: K1 } });
+            await assertConnects(first, 1, MISS);
+            await kept(first, 1);
+            const rotated = await fleet.gateway({ env: { AIWM_GATEWAY_CONNECT_CACHE_KEY: K1,
+                AIWM_GATEWAY_JWT_SECRET: 'renewed-secret-of-at-least-32-bytes!' } });
+            await assertConnects(rotated, 1, MISS);
+            assert.equal(await shared(rotated, 'hit'), 1, 'it was found, and opened');
+        }));
+
     test('an entry that somebody changed in Redis is not given to anybody', () =>
         withTwo({ config: KNOWN_TO_BOTH }, async (fleet, a, b) => {
             for (const n of [1, 2]) await assertConnects(a, n, MISS);

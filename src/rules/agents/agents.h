@@ -52,6 +52,7 @@ struct agent {
     struct list flights;
     struct tag_set tags; /* of the grant: what it depends on */
     uint64_t learnt;     /* the purge sequence when the grant was asked for */
+    uint64_t trusted;    /* the JWT secrets that its token was judged by (struct serve); 0: none */
     bool outdated; /* something it depends on was written before it came here (serve/cache/shelf) */
     bool owed;     /* the controller heard a disconnect, and no connect since */
     bool refreshing; /* a refresh waits (serve/connect/refresh.c) */

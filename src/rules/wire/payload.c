@@ -250,11 +250,11 @@ void payload_read_connect(struct span content_type, struct span content_encoding
 
 /* ---- the controller's answers ---- */
 
-/* exp of the token that is this member. */
+/* The token that is this member, and its exp. */
 static bool read_token(const struct json_member *member, struct connect_answer *out) {
-    struct span token;
     _Static_assert(sizeof out->org == TOKEN_ORG_MAX, "both hold an organization");
-    return json_member_string(member, &token) && token_peek(token, &out->expires_s, out->org);
+    return json_member_string(member, &out->token) &&
+           token_peek(out->token, &out->expires_s, out->org);
 }
 
 /* The id of an object such as "instruction":{"id":...}; empty where there is none. */

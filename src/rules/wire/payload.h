@@ -45,7 +45,8 @@ void payload_read_connect(struct span content_type, struct span content_encoding
 
 /* What matters in the controller's answer to a connect. */
 struct connect_answer {
-    int64_t expires_s;       /* exp of the JWT at accessToken or token */
+    struct span token;       /* the JWT at accessToken or token. Borrows the body */
+    int64_t expires_s;       /* its exp */
     size_t expires_in_at;    /* where the digits of the top-level expiresIn stand in the body */
     size_t expires_in_len;   /* 0: there is none (or it is not a plain integer) */
     struct span instruction; /* its id; empty: there is none. Borrows the body */

@@ -8,6 +8,7 @@ struct request;
 
 void connect_journey(struct serve *s, struct request *r);
 
-/* What is known here of who presents this pass. Under the agent's lock. */
-struct plan_facts connect_facts(struct serve *s, const struct agent *agent,
-                                const struct grant_pass *pass, bool no_cache);
+/* What is known here of who presents this pass. Forgets a grant whose token is not taken any more.
+ * Under the agent's lock. */
+struct plan_facts connect_facts(struct serve *s, struct agent *agent, const struct grant_pass *pass,
+                                bool no_cache);

@@ -46,6 +46,7 @@ static struct grant *take_from_shelf(struct passenger *p, struct agent *agent,
     agent->tags = found->tags;
     agent->learnt = seen;
     agent->outdated = found->stale;
+    agent->trusted = 0; /* it may be from before the last start */
     return grant_ref(found->grant);
 }
 

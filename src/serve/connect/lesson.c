@@ -74,10 +74,12 @@ static void learn_refusal(const struct lesson *l, struct shared *shared, struct 
                      clock_mono_ms());
 }
 
-static void learn_grant(const struct lesson *l, struct shared *shared, struct agent *agent) {
+static void learn_grant(const struct lesson *l, const struct serve *s, struct agent *agent) {
+    struct shared *shared = s->shared;
     agents_set_grant(shared->agents, agent, grant_ref(l->grant));
     agent->tags = l->tags;
     agent->learnt = l->purges_seen;
+    agent->trusted = s->trust; /* the controller's word: it is no older than that */
     agent->outdated = false;
     agent->owed = false;
     if (l->flow != FLOW_UNKNOWN)
@@ -90,7 +92,7 @@ bool lesson_learn(const struct lesson *l, struct serve *s, struct agent *agent) 
     if (agent->purged > l->purges_seen || (agent->grant && agent->learnt > l->purges_seen))
         return false;
     if (l->grant)
-        learn_grant(l, s->shared, agent);
+        learn_grant(l, s, agent);
     if (verdict_said(f, message))
         learn_refusal(l, s->shared, agent, message);
     /* Let in by the controller itself: whatever it said to heartbeats before is over. */

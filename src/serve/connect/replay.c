@@ -49,6 +49,19 @@ static void add_age_fields(struct str *fields, const struct serve *s, const stru
     replay_add_cache_fields(fields, memory);
 }
 
+bool replay_is_taken(struct serve *s, const struct grant *g, const struct grant_pass *pass) {
+    struct connect_answer answer;
+    struct token_claims claims;
+    char *opened = must_alloc(g->body_len + 1);
+    bool taken = grant_open(g, pass, opened) &&
+                 payload_read_connect_answer((struct span){opened, g->body_len}, &answer) &&
+                 token_verify(s->verifier, answer.token, clock_wall_ms() / 1000, &claims, NULL) ==
+                     TOKEN_FINE;
+    secret_cleanse(opened, g->body_len);
+    free(opened);
+    return taken;
+}
+
 bool replay_answer(struct serve *s, struct caller *c, const struct grant *g,
                    const struct grant_pass *pass, const char *detail) {
     enum { FIELDS_MAX = 256 };

@@ -10,6 +10,9 @@
 bool replay_answer(struct serve *s, struct caller *c, const struct grant *g,
                    const struct grant_pass *pass, const char *detail);
 
+/* Would the token inside be taken here? Not after its JWT secret was rotated out. */
+bool replay_is_taken(struct serve *s, const struct grant *g, const struct grant_pass *pass);
+
 /* The cache's ages, as configured. */
 struct grant_policy replay_policy(const struct serve *s);
 

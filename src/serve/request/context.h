@@ -88,6 +88,7 @@ struct serve {
     struct upstream *upstream;
     struct redis *redis; /* NULL: none is configured */
     struct token_verifier *verifier;
+    uint64_t trust;    /* which secrets the verifier has: changes with them. Never 0 */
     struct desk *desk; /* at the gate to the controller */
     struct flush *flush;
     struct refresh *refresh;
