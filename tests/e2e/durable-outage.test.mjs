@@ -209,6 +209,67 @@ describe('heartbeats without their Redis', SUITE, () => {
         });
     });
 
+    for (const [fate, status] of [['was delivered', 201], ['failed', 503]])
+        test(`a beat that ${fate} when Redis could not be told keeps nobody waiting afterwards`, async () => {
+            const { open, opened } = gate();
+            const order = [];
+            const controller = await Controller.start(async ({ path, body }) => {
+                const { status: word, metrics } = JSON.parse(body);
+                const what = path.endsWith('disconnect') ? 'disconnect' : `${word} ${metrics.mark}`;
+                if (order.at(-1) !== what) order.push(what); // one that failed may come again
+                if (metrics?.mark !== 2) return { status: 201 };
+                await opened;
+                return { status };
+            });
+            await Fleet.using({ stub: controller, heartbeat: patient }, async (fleet) => {
+                const [a, b] = fleet.gateways;
+                await fleet.durable(a, 1, 'online', 1);
+                await eventually('the first', async () => order.length === 1 && await fleet.heldShared() === 0);
+                await fleet.durable(a, 1, 'busy', 2); // claimed, and under way
+                await eventually('the second', () => order.length === 2);
+                await fleet.redis.kill();
+                await Promise.all([away(a), away(b)]);
+                open();
+                if (status === 201)
+                    await eventually('its end', async () => (await fleet.counts(a)).delivered === 2);
+                await fleet.redis.restart();
+                await Promise.all([a, b].map((gateway) => hears(gateway, 15000)));
+                await eventually('the agent to be given back', async () =>
+                    await fleet.redis.call('ZCARD', `${KEYS}beats:sending`) === 0, 10000);
+                assert.equal((await fleet.disconnect(b, 1)).status, 201);
+                await fleet.durable(b, 1, 'idle', 3);
+                await eventually('the third', () => order.length === 4, 10000);
+                assert.deepEqual(order, ['online 1', 'busy 2', 'disconnect', 'idle 3']);
+                await fleet.assertNoneLost();
+            });
+        });
+
+    test('a disconnect that was answered when Redis could not be told keeps nobody waiting afterwards', async () => {
+        const { open, opened } = gate();
+        const order = [];
+        const controller = await Controller.start(async ({ path }) => {
+            const isDisconnect = path.endsWith('disconnect');
+            order.push(isDisconnect ? 'disconnect' : 'beat');
+            if (isDisconnect) await opened;
+            return { status: 201 };
+        });
+        await Fleet.using({ stub: controller, heartbeat: patient }, async (fleet) => {
+            const [a, b] = fleet.gateways;
+            const leaving = fleet.disconnect(a, 1);
+            await eventually('the disconnect', () => order.length === 1);
+            await fleet.redis.kill();
+            await Promise.all([away(a), away(b)]);
+            open();
+            assert.equal((await leaving).status, 201);
+            await fleet.redis.restart();
+            await Promise.all([a, b].map((gateway) => hears(gateway, 15000)));
+            await eventually('the agent to be given back', async () =>
+                await fleet.redis.call('ZCARD', `${KEYS}beats:turns`) === 0, 10000);
+            await fleet.durable(b, 1, 'online', 1);
+            await eventually('the beat', () => order.length === 2, 10000);
+        });
+    });
+
     test('a disconnect during the outage is told: what Redis held before it does not go after it', () =>
         Fleet.using({ heartbeat: patient }, async (fleet) => {
             const [a, b] = fleet.gateways;

@@ -180,7 +180,7 @@ describe('a gateway that is gone', { ...SUITE, timeout: 90000 }, () => {
 
     // What was claimed and not sent yet when it died is its successor's half a minute later.
     test('killed alone: its successor delivers what was acknowledged', { timeout: 60000 }, () =>
-        Fleet.using({ replicas: 1 }, async (fleet) => {
+        Fleet.using({ replicas: 1, heartbeat: { expiry: '1h' } }, async (fleet) => {
             const [a] = fleet.gateways;
             const agents = Array.from({ length: 30 }, (_, n) => n);
             for (const n of agents) await fleet.durable(a, n, 'online', 1);

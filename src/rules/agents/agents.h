@@ -63,7 +63,8 @@ struct agent {
     struct verdict *verdict;
     bool untold;          /* what the controller said was not told to Redis yet */
     bool lift_untold;     /* likewise, that a verdict was lifted */
-    uint64_t lease;       /* taken in Redis for a call that began while it was away; 0: none */
+    uint64_t lease;       /* that we have, or may have, in Redis; 0: none, or its sender knows it */
+    bool lease_open;      /* it is of a claimed beat that failed, and Redis was not told */
     struct list waiters;  /* calls that wait for the beat under way (serve/beats/turn.c) */
     int64_t scheduled_ms; /* the owner's earliest appointment for it; -1: none */
 };

@@ -82,10 +82,9 @@ static void settling_free(struct settling *g) {
 
 /* Nobody else says what became of it. A failed one lives on in Redis. */
 static void settle_alone(struct serve *s, const struct delivery *d, enum beat_answer answer) {
-    if (answer == BEAT_FAILED)
-        return;
-    metric_add(METRIC_BEATS_DELIVERED, 1);
-    comeback_tell_later(s, &d->id);
+    bool delivered = answer != BEAT_FAILED;
+    metric_add(METRIC_BEATS_DELIVERED, delivered);
+    comeback_give_back_later(s, d, !delivered);
 }
 
 static void on_settled(void *arg, const struct redis_reply *reply) {

@@ -21,7 +21,8 @@ struct told {
     struct serve *serve;
     struct agent_id id;
     uint64_t settled;
-    uint64_t lease; /* that was asked for; else 0 */
+    uint64_t lease;  /* that was asked for, or given back; else 0 */
+    bool lease_open; /* as in the agent */
     bool lift;
 };
 
@@ -52,10 +53,25 @@ static void forget(struct told *t) {
     agents_unlock(agents, agent);
 }
 
+/* The lease may be ours still: it is given back again when Redis comes back. */
+static void keep_lease(struct told *t) {
+    struct agents *agents = t->serve->shared->agents;
+    struct agent *agent = t->lease != 0 ? agents_lock(agents, &t->id, false) : NULL;
+    if (!agent)
+        return;
+    if (agent->lease == 0) {
+        agent->lease = t->lease;
+        agent->lease_open = t->lease_open;
+    }
+    agents_unlock(agents, agent);
+}
+
 static void on_told(void *arg, const struct redis_reply *reply) {
     struct told *t = arg;
     if (reply)
         forget(t);
+    else
+        keep_lease(t);
     if (reply && !t->lift)
         metric_add(METRIC_BEATS_SUPERSEDED, redis_integer(reply));
     told_free(t);
@@ -63,36 +79,47 @@ static void on_told(void *arg, const struct redis_reply *reply) {
 
 /* ---- one agent ---- */
 
-static bool tell(struct serve *s, struct agent *agent, uint64_t claim) {
+static bool tell(struct serve *s, struct agent *agent, bool gives_back) {
     const struct beat_state *b = &agent->beat;
-    struct delivery d = {
-        .id = agent->id, .sequence = b->settled, .status = b->forwarded_status, .claim = claim};
+    struct delivery d = {.id = agent->id,
+                         .sequence = b->settled,
+                         .status = b->forwarded_status,
+                         .claim = gives_back ? agent->lease : 0};
+    struct durable_heard heard = {.delivery = &d,
+                                  .status_known = b->status_known,
+                                  .claim_open = gives_back && agent->lease_open,
+                                  .sent_ms = b->last_forward_ms};
     struct durable_verdict verdict = verdict_to_share(agent);
-    bool sent = b->last_forward_ms >= 0;
     struct told *t = told_new(s, agent);
-    if (durable_tell(s, &d, b->status_known, b->last_forward_ms,
-                     sent ? DURABLE_SENT : DURABLE_DISCONNECTED, &verdict, on_told, t))
-        return true;
-    told_free(t);
-    return false;
+    t->lease = d.claim;
+    t->lease_open = heard.claim_open;
+    if (!durable_tell(s, &heard, &verdict, on_told, t)) {
+        told_free(t);
+        return false;
+    }
+    if (gives_back) {
+        agent->lease = 0;
+        agent->lease_open = false;
+    }
+    return true;
 }
 
 void comeback_note(struct serve *s, struct agent *agent) {
-    uint64_t claim = agent->lease;
-    agent->lease = 0;
     if (!s->redis)
         return;
     agent->untold = true;
     if (!durable_is_here(s))
         atomic_store(&s->shared->beats.spoke, true);
     else
-        (void)tell(s, agent, claim); /* else when it comes back */
+        (void)tell(s, agent, true); /* else when it comes back */
 }
 
-void comeback_tell_later(struct serve *s, const struct agent_id *id) {
+void comeback_give_back_later(struct serve *s, const struct delivery *d, bool open) {
     struct agents *agents = s->shared->agents;
-    struct agent *agent = agents_lock(agents, id, true);
+    struct agent *agent = agents_lock(agents, &d->id, true);
     agent->untold = true;
+    agent->lease = d->claim;
+    agent->lease_open = open;
     agents_unlock(agents, agent);
 }
 
@@ -163,7 +190,7 @@ static void visit_agent(void *arg, struct agent *agent) {
     if (fine && agent->lift_untold)
         fine = lift(s, agent);
     if (fine && agent->untold)
-        fine = tell(s, agent, 0);
+        fine = tell(s, agent, !is_under_way(agent));
     if (fine && is_under_way(agent))
         fine = take(s, agent);
     else if (fine && agent->beat.held)

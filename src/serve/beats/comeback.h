@@ -16,8 +16,10 @@ void comeback_go_on(struct serve *s);
 /* What the controller said of the agent goes to Redis, at once where it is here; the agent's lease,
  * if it has one, is given back. Under the agent's lock; nothing happens without Redis. */
 void comeback_note(struct serve *s, struct agent *agent);
-/* The same, when Redis comes back. The agent is not locked. */
-void comeback_tell_later(struct serve *s, const struct agent_id *id);
+/* Redis went before it said what it made of this claim: when it is back it hears what is known of
+ * the agent, and the agent is given back. `open`: nobody has counted the beat yet. The agent is not
+ * locked. */
+void comeback_give_back_later(struct serve *s, const struct delivery *d, bool open);
 /* A verdict was lifted. Under the agent's lock. */
 void comeback_note_lift(struct serve *s, struct agent *agent);
 

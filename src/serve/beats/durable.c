@@ -363,35 +363,35 @@ bool durable_done(struct serve *s, const struct delivery *d, enum beat_answer an
     return run(s, SCRIPT_BEAT_DONE, &w, done, arg);
 }
 
-bool durable_tell(struct serve *s, const struct delivery *delivery, bool status_known,
-                  int64_t sent_ms, enum durable_outcome outcome,
+bool durable_tell(struct serve *s, const struct durable_heard *heard,
                   const struct durable_verdict *verdict, redis_done *done, void *arg) {
-    static const char *const outcomes[] = {[DURABLE_SENT] = "sent",
-                                           [DURABLE_DISCONNECTED] = "disconnected",
-                                           [DURABLE_FAILED] = "failed"};
+    const struct delivery *delivery = heard->delivery;
     struct words w;
-    begin(&w, s, 3);
+    begin(&w, s, 4);
     add_record(&w, &delivery->id);
     add_key(&w, KEY_DUE);
     add_key(&w, KEY_TURNS);
+    add_key(&w, KEY_SENDING);
     add_id(&w);
     add_claimant(&w, s->shared, delivery->claim);
-    add(&w, span_of(outcomes[outcome]));
+    add(&w, heard->sent_ms >= 0 ? SPAN("sent") : SPAN("disconnected"));
     add_int(&w, (int64_t)delivery->sequence);
-    add_status(&w, status_known, delivery->status);
-    add_int(&w, now_ms(s) - (clock_mono_ms() - sent_ms));
+    add_status(&w, heard->status_known, delivery->status);
+    add_int(&w, now_ms(s) - (clock_mono_ms() - heard->sent_ms));
     add_verdict(&w, s, verdict);
     add_policy(&w, s, &delivery->id);
+    add_int(&w, heard->claim_open);
     return run(s, SCRIPT_BEAT_TELL, &w, done, arg);
 }
 
 bool durable_take(struct serve *s, const struct agent_id *id, uint64_t claim, redis_done *done,
                   void *arg) {
     struct words w;
-    begin(&w, s, 3);
+    begin(&w, s, 4);
     add_record(&w, id);
     add_key(&w, KEY_DUE);
     add_key(&w, KEY_TURNS);
+    add_key(&w, KEY_SENDING);
     add_id(&w);
     add_claimant(&w, s->shared, claim);
     add_int(&w, now_ms(s) + LEASE_MS);

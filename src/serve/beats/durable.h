@@ -97,12 +97,18 @@ enum durable_done_result { DURABLE_NOT_OURS, DURABLE_NOTED, DURABLE_NEWER_WAITS 
 bool durable_done(struct serve *s, const struct delivery *d, enum beat_answer answer,
                   const struct durable_verdict *verdict, redis_done *done, void *arg);
 
-enum durable_outcome { DURABLE_SENT, DURABLE_DISCONNECTED, DURABLE_FAILED };
+/* What the controller has heard of an agent. */
+struct durable_heard {
+    const struct delivery *delivery; /* its claim, if any, is given back */
+    bool status_known;
+    bool claim_open; /* the claim is of a beat that failed: what became of it counts when it is
+                        known */
+    int64_t sent_ms; /* monotonic; -1: a disconnect was the last, or nothing */
+};
 
-/* The controller heard of the agent, and not by way of a claimed beat. The reply is the number of
- * beats that were dropped. `delivery->claim`, if any, is given back. */
-bool durable_tell(struct serve *s, const struct delivery *delivery, bool status_known,
-                  int64_t sent_ms, enum durable_outcome outcome,
+/* It heard of the agent, and not by way of a claimed beat, or nobody could say how that one ended.
+ * The reply is the number of beats that were dropped. */
+bool durable_tell(struct serve *s, const struct durable_heard *heard,
                   const struct durable_verdict *verdict, redis_done *done, void *arg);
 
 /* The reply is 1: ours. DURABLE_TAKEN_LATE: Redis was asked too late to be believed, ask again. */

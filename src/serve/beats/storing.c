@@ -7,6 +7,7 @@
 #include "serve/beats/await.h"
 #include "serve/beats/bulk.h"
 #include "serve/beats/claims.h"
+#include "serve/beats/comeback.h"
 #include "serve/beats/durable.h"
 #include "serve/beats/flush.h"
 #include "serve/beats/verdict.h"
@@ -162,6 +163,16 @@ static void keep_in_memory(struct storing *st) {
     agents_unlock(agents, agent);
 }
 
+static void store_no_more(struct storing *st) {
+    struct serve *s = st->serve;
+    if (st->reserved && !redis_is_here(s->redis)) /* it may have been given to us */
+        comeback_give_back_later(s, &st->delivery, false);
+    if (st->in_memory)
+        keep_in_memory(st);
+    else
+        fall_back(st);
+}
+
 static void on_stored(void *arg, const struct redis_reply *reply) {
     struct storing *st = arg;
     struct serve *s = st->serve;
@@ -175,10 +186,8 @@ static void on_stored(void *arg, const struct redis_reply *reply) {
         answer(st, &r);
         if (r.due)
             claims_note_due(s);
-    } else if (st->in_memory) {
-        keep_in_memory(st);
     } else {
-        fall_back(st);
+        store_no_more(st);
     }
     storing_free(st);
 }

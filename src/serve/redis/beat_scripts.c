@@ -188,24 +188,26 @@ const char beat_done[] = RECORD DUE NO FREE
     "free(KEYS[1], KEYS[2], id, agent, 12)\n"
     "return result\n";
 
-/* Somebody wants the agent for a call that keeps its place among the beats.
- * KEYS: record, due, turns. ARGV: id, claimant, end of the lease.
+/* Somebody wants the agent for a call that keeps its place among the beats. Who has it already has
+ * it for longer, for a call, whatever he had it for.
+ * KEYS: record, due, turns, sending. ARGV: id, claimant, end of the lease.
  * Returns 1: nobody else sends until told; 0: somebody else has it; -1: it was asked too late. */
 const char beat_take[] =
     RECORD LATE "local agent = look(KEYS[1])\n"
-                "if agent.lease == ARGV[2] then return 1 end\n"
-                "if agent.lease then return 0 end\n"
+                "if agent.lease and agent.lease ~= ARGV[2] then return 0 end\n"
                 "if late(ARGV[3]) then return -1 end\n"
                 "agent.lease = ARGV[2]\n"
+                "redis.call('ZREM', KEYS[4], ARGV[1])\n"
                 "redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])\n"
                 "if agent.stamp then redis.call('ZADD', KEYS[2], " PARKED ", ARGV[1]) end\n"
                 "keep(KEYS[1], agent)\n"
                 "return 1\n";
 
-/* The controller heard of the agent, and not by way of a claimed beat.
- * KEYS: record, due, turns.
- * ARGV: id, claimant ('' none), outcome (sent, disconnected, failed), stamp, status ('' unknown),
- *       when (ms), no (status, token, till, message), policy.
+/* What the controller has heard of the agent, and not by way of a claimed beat, or nobody could say
+ * how that one ended. The claimant gives the agent back, whatever he had it for.
+ * KEYS: record, due, turns, sending.
+ * ARGV: id, claimant ('' none), outcome (sent, disconnected), stamp, status ('' unknown), when
+ * (ms), no (status, token, till, message), policy, is the claimed beat's fate still to be counted?
  * Returns how many beats were dropped as older. */
 const char beat_tell[] = RECORD DUE NO FREE
     "local id, outcome, stamp = ARGV[1], ARGV[3], tonumber(ARGV[4])\n"
@@ -213,16 +215,19 @@ const char beat_tell[] = RECORD DUE NO FREE
     "redis.call('ZREM', KEYS[2], '')\n" /* as in claim: this may make room */
     "if agent.lease and agent.lease == ARGV[2] then\n"
     "  redis.call('ZREM', KEYS[3], id)\n"
+    "  redis.call('ZREM', KEYS[4], id)\n"
     "  agent.lease = nil\n"
+    "  local claimed = ARGV[16] == '1' and agent.under_way\n"
+    "  if claimed and (claimed ~= agent.stamp or claimed <= stamp) then dropped = 1 end\n"
     "end\n"
-    "if outcome ~= 'failed' and stamp > (agent.settled or 0) then\n"
+    "if stamp > (agent.settled or 0) then\n"
     "  agent.settled = stamp\n"
     "  agent.sent_status = ARGV[5] ~= '' and ARGV[5] or nil\n"
     "  agent.sent_ms = outcome == 'sent' and tonumber(ARGV[6]) or nil\n"
     "  agent.failures, agent.retry, agent.silence = nil, nil, nil\n"
     "  if agent.stamp and agent.stamp <= stamp then\n"
     /* The one under way is its sender's to count. */
-    "    if agent.stamp < stamp and agent.stamp ~= agent.under_way then dropped = 1 end\n"
+    "    if agent.stamp < stamp and agent.stamp ~= agent.under_way then dropped = dropped + 1 end\n"
     "    agent.stamp = nil\n"
     "  end\n"
     "end\n"
