@@ -218,6 +218,25 @@ describe('what a refresh brings', SUITE, () => {
     });
 });
 
+describe('a refresh that waits', SUITE, () => {
+    test('has thirty seconds, however long the controller is to be left alone',
+        { skip: sanitized && 'no preloading here' },
+        () => using({
+            config: {
+                connect_cache: { fresh_for: '0s' }, limits: { connects_per_agent: 0 },
+                breaker: { failures: 1, open: '10m', max_open: '10m' },
+            },
+            env: timelapse(20),
+        }, async (gateway, stub) => {
+            await assertConnects(gateway, 1, MISS);
+            await stub.set({ outage: 'refuse' });
+            // From now on a refresh cannot be sent for ten minutes.
+            await eventually('nobody to be asked', async () => OLD.test(cacheStatus(await connect(gateway, 1))));
+            await eventually('the refresh to be given up', async () =>
+                (await gateway.metric('connect_refreshes_total', 'result="dropped"')) === 1, 10000);
+        }));
+});
+
 describe('disconnect', SUITE, () => {
     test('keeps the entry and owes the controller a connect', () =>
         using({}, async (gateway, stub) => {

@@ -225,6 +225,94 @@ Test(agents, each_purge_has_a_number_of_its_own_and_forgets_the_grant) {
     agents_free(table);
 }
 
+/* ---- revocation ---- */
+
+enum { IAT = 1000, NOW = 5000, TWENTY_FIVE_HOURS = 25 * 3600 * 1000 };
+
+static enum revoked revoked_at(struct agents *table, uint32_t n, int64_t issued_s, int64_t now_ms) {
+    struct agent_id id = id_of(n);
+    struct agent *a = agents_lock(table, &id, false);
+    if (!a)
+        return REVOKED_NOT;
+    enum revoked why = agents_revoked(table, a, issued_s, now_ms);
+    agents_unlock(table, a);
+    return why;
+}
+
+static void revoke(struct agents *table, uint32_t n, enum revoked why, int64_t cutoff_s) {
+    struct agent_id id = id_of(n);
+    struct agent *a = agents_lock(table, &id, true);
+    agents_revoke(table, a, why, cutoff_s, NOW);
+    agents_unlock(table, a);
+}
+
+static void readmit(struct agents *table, uint32_t n) {
+    struct agent_id id = id_of(n);
+    struct agent *a = agents_lock(table, &id, true);
+    agents_readmit(table, a);
+    agents_unlock(table, a);
+}
+
+Test(agents, tokens_up_to_the_cut_off_are_refused_and_newer_ones_are_not) {
+    struct agents *table = table_of(MEMORY, 1000);
+    cr_expect_not(agents_any_revoked(table));
+    revoke(table, 1, REVOKED_SUSPENDED, IAT);
+    revoke(table, 2, REVOKED_DELETED, IAT);
+    cr_expect(agents_any_revoked(table));
+    cr_expect_eq(revoked_at(table, 1, IAT - 1, NOW), REVOKED_SUSPENDED);
+    cr_expect_eq(revoked_at(table, 1, IAT, NOW), REVOKED_SUSPENDED);
+    cr_expect_eq(revoked_at(table, 1, IAT + 1, NOW), REVOKED_NOT);
+    cr_expect_eq(revoked_at(table, 2, IAT, NOW), REVOKED_DELETED);
+    cr_expect_eq(revoked_at(table, 3, IAT, NOW), REVOKED_NOT);
+    agents_free(table);
+}
+
+/* The new secret may be used within the second in which it was given out. */
+Test(agents, a_regenerate_spares_tokens_of_its_own_second) {
+    struct agents *table = table_of(MEMORY, 1000);
+    revoke(table, 1, REVOKED_REGENERATED, IAT);
+    cr_expect_eq(revoked_at(table, 1, IAT - 1, NOW), REVOKED_REGENERATED);
+    cr_expect_eq(revoked_at(table, 1, IAT, NOW), REVOKED_NOT);
+    agents_free(table);
+}
+
+Test(agents, who_is_let_in_again_is_not_suspended_any_more_but_his_old_secret_stays_regenerated) {
+    struct agents *table = table_of(MEMORY, 1000);
+    revoke(table, 1, REVOKED_REGENERATED, IAT - 10);
+    revoke(table, 1, REVOKED_SUSPENDED, IAT);
+    cr_expect_eq(revoked_at(table, 1, IAT - 11, NOW), REVOKED_SUSPENDED);
+    readmit(table, 1);
+    cr_expect_eq(revoked_at(table, 1, IAT, NOW), REVOKED_NOT);
+    cr_expect_eq(revoked_at(table, 1, IAT - 11, NOW), REVOKED_REGENERATED);
+    cr_expect(agents_any_revoked(table));
+    agents_free(table);
+}
+
+Test(agents, a_revocation_is_kept_for_as_long_as_a_token_can_live) {
+    struct agents *table = table_of(MEMORY, 1000);
+    revoke(table, 1, REVOKED_DELETED, IAT);
+    cr_expect_eq(revoked_at(table, 1, IAT, NOW + TWENTY_FIVE_HOURS - 1), REVOKED_DELETED);
+    cr_expect_eq(revoked_at(table, 1, IAT, NOW + TWENTY_FIVE_HOURS), REVOKED_NOT);
+    cr_expect_not(agents_any_revoked(table));
+    cr_expect_not(is_known(table, 1), "nothing else was known of it");
+    agents_free(table);
+}
+
+Test(agents, one_that_goes_takes_its_revocation_along) {
+    struct agents *table = table_of(MEMORY, 1);
+    revoke(table, 1, REVOKED_SUSPENDED, IAT);
+    readmit(table, 1);
+    cr_expect_not(agents_any_revoked(table));
+    for (uint32_t n = 0; n < 4 * SHARDS; n++)
+        revoke(table, n, REVOKED_SUSPENDED, IAT);
+    size_t left = count_known(table, 4 * SHARDS);
+    cr_expect_leq(left, SHARDS);
+    for (uint32_t n = 0; n < 4 * SHARDS; n++)
+        readmit(table, n);
+    cr_expect_not(agents_any_revoked(table));
+    agents_free(table);
+}
+
 struct visits {
     uint8_t seen[1000];
     size_t worker, workers;

@@ -56,9 +56,17 @@ static int64_t wait_ms(struct serve *s) {
     return wait_us > 0 ? (wait_us + 999) / 1000 : LOOK_AGAIN_MS;
 }
 
+/* Its secret is kept no longer, however long the controller is to be left alone. */
+static int64_t patience_ms(const struct slot *slot) {
+    int64_t left_ms = slot->since_ms + REFRESH_WAIT_MS + 1 - clock_mono_ms();
+    return left_ms > 0 ? left_ms : 0;
+}
+
 static void set_alarm(struct refresh *r) {
-    if (r->count > 0 && !timer_pending(&r->timer))
-        timer_start(&r->timer, wait_ms(r->serve));
+    if (r->count == 0 || timer_pending(&r->timer))
+        return;
+    int64_t turn_ms = wait_ms(r->serve), over_ms = patience_ms(r->queue[r->first]);
+    timer_start(&r->timer, turn_ms < over_ms ? turn_ms : over_ms);
 }
 
 void refresh_want(struct refresh *r, struct agent *agent, const struct grant_pass *pass,
