@@ -4,18 +4,18 @@
 #include <stdbool.h>
 #include <string.h>
 
-/* Values of getopt_long: an action, or one of these. Above every character. */
-enum { ACTION = 256, CONFIG_FILE = 512 };
+/* Values of getopt_long: an option's letter, or an action above every character. */
+enum { ACTION = 256 };
 
 static const struct option long_options[] = {
-    {"config", required_argument, NULL, CONFIG_FILE},
-    {"check-config", no_argument, NULL, ACTION + OPTIONS_CHECK_CONFIG},
+    {"config", required_argument, NULL, 'c'},
+    {"check-config", no_argument, NULL, 't'},
     {"print-config", no_argument, NULL, ACTION + OPTIONS_PRINT_CONFIG},
     {"health-check", optional_argument, NULL, ACTION + OPTIONS_HEALTH_CHECK},
     {"help-config", optional_argument, NULL, ACTION + OPTIONS_HELP_CONFIG},
     {"demo", no_argument, NULL, ACTION + OPTIONS_DEMO},
-    {"version", no_argument, NULL, ACTION + OPTIONS_VERSION},
-    {"help", no_argument, NULL, ACTION + OPTIONS_HELP},
+    {"version", no_argument, NULL, 'V'},
+    {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
@@ -55,17 +55,31 @@ static enum options_verdict take_health_check(struct options *o, const char *whe
     return take_action(o, OPTIONS_HEALTH_CHECK);
 }
 
-static enum options_verdict take(struct options *o, int option, const char *argument) {
-    if (option == CONFIG_FILE)
+/* The letters are those that operators of other proxies type. */
+static enum options_verdict take_letter(struct options *o, int letter, const char *argument) {
+    switch (letter) {
+    case 'c':
         return take_file(o, optarg);
+    case 't':
+        return take_action(o, OPTIONS_CHECK_CONFIG);
+    case 'h':
+        return take_action(o, OPTIONS_HELP);
+    case 'V':
+        return take_action(o, OPTIONS_VERSION);
+    case ':':
+        return refuse(o, "this option needs a value: ", argument);
+    default:
+        return refuse(o, "unknown or incomplete option ", argument);
+    }
+}
+
+static enum options_verdict take(struct options *o, int option, const char *argument) {
     if (option == ACTION + OPTIONS_HELP_CONFIG)
         return take_help_config(o, optarg);
     if (option == ACTION + OPTIONS_HEALTH_CHECK)
         return take_health_check(o, optarg);
-    if (option == ':')
-        return refuse(o, "this option needs a value: ", argument);
-    if (option == '?')
-        return refuse(o, "unknown or incomplete option ", argument);
+    if (option < ACTION)
+        return take_letter(o, option, argument);
     return take_action(o, (enum options_action)(option - ACTION));
 }
 
@@ -80,7 +94,7 @@ enum options_verdict options_parse(int argc, char **argv, struct options *out) {
     opterr = 0;
     for (;;) {
         int at = optind > 0 ? optind : 1;
-        int option = getopt_long(argc, argv, "+:", long_options, NULL);
+        int option = getopt_long(argc, argv, "+:c:thV", long_options, NULL);
         if (option == -1)
             break;
         if (take(out, option, argv[at]) == OPTIONS_BAD)
@@ -121,17 +135,19 @@ void options_print_help(FILE *to) {
         "Every key of the file can be set in the environment too, and there it wins:\n"
         "upstream.url is AIWM_GATEWAY_UPSTREAM_URL. What a key ending in _file points to can be\n"
         "given itself: AIWM_GATEWAY_JWT_SECRET instead of jwt.secret_file. Without --config the\n"
-        "environment alone is used.\n"
+        "environment alone is used. -c, -t, -V and -h stand for --config, --check-config, "
+        "--version\n"
+        "and --help.\n"
         "\n"
         "Examples\n"
         "  AIWM_GATEWAY_UPSTREAM_URL=http://127.0.0.1:3000 \\\n"
         "  AIWM_GATEWAY_JWT_SECRET=\"$JWT_SECRET\" \\\n"
         "  AIWM_GATEWAY_TLS_ENABLED=false aiwm-gateway\n"
         "      beside a controller on the same machine, without TLS\n"
-        "  aiwm-gateway --config /etc/aiwm-gateway.yaml --check-config && kill \"$PID\"\n"
-        "      restart only with what is fine\n"
+        "  aiwm-gateway -t -c /etc/aiwm-gateway/aiwm-gateway.yaml && kill -HUP \"$PID\"\n"
+        "      check a changed file, then have it read\n"
         "\n"
-        "Signals: TERM and INT drain and end; the second one ends at once. HUP reads the\n"
+        "Signals: TERM, INT and QUIT drain and end; the second one ends at once. HUP reads the\n"
         "configuration again. USR2 starts the binary anew, which takes over the ports.\n"
         "Exit codes: 0 ended as told, 1 failed while running or not ready, 64 wrong command line,\n"
         "78 wrong configuration.\n",

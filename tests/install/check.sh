@@ -114,7 +114,7 @@ if need groff groff-base; then
     # shellcheck disable=SC2046 # lists of words
     check "aiwm-gateway(8) has every option and exit code" page_has man8/aiwm-gateway.8 \
         $("$BUILD/aiwm-gateway" --help | grep -oE -- '--[a-z-]+(=[a-z|]+)?' | sort -u) \
-        "78 wrong" "TERM and INT" "EXIT STATUS" "EXAMPLES"
+        "78 wrong" "TERM, INT and QUIT" "EXIT STATUS" "EXAMPLES"
     # shellcheck disable=SC2046
     check "aiwm-gateway.yaml(5) has every key" page_has man5/aiwm-gateway.yaml.5 \
         $("$BUILD/aiwm-gateway" --help-config | grep -E '^[a-z]') \
