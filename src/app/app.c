@@ -56,7 +56,7 @@ struct app {
     struct admin *admin; /* NULL: switched off */
     struct worker **workers;
     struct succession *succession;
-    struct event term, interrupt, hangup, succeed, succeeded, child;
+    struct event term, interrupt, quit, hangup, succeed, succeeded, child;
     struct timer drain_start, look;
     int64_t give_up_ms; /* monotonic; 0: not draining */
     int quiet_looks;    /* draining: in a row */
@@ -345,6 +345,7 @@ static void begin(struct app *app) {
     timer_init(&app->look, &app->loop, on_look, app);
     watch_signal(app, &app->term, SIGTERM, on_term);
     watch_signal(app, &app->interrupt, SIGINT, on_term);
+    watch_signal(app, &app->quit, SIGQUIT, on_term);
     watch_signal(app, &app->hangup, SIGHUP, on_hangup);
     watch_signal(app, &app->succeed, SIGUSR2, on_succeed);
     watch_signal(app, &app->succeeded, SIGUSR1, on_succeeded);
@@ -368,6 +369,7 @@ static void end(struct app *app) {
     admin_free(app->admin);
     event_del(&app->term);
     event_del(&app->interrupt);
+    event_del(&app->quit);
     event_del(&app->hangup);
     event_del(&app->succeed);
     event_del(&app->succeeded);

@@ -234,6 +234,18 @@ test('a second TERM ends it now', async () => {
     await gateway.stop();
 });
 
+test('QUIT, which other proxies end well with, drains as TERM does', async () => {
+    const gateway = await startGateway(stub, {});
+    const wire = await Wire.open(gateway.target);
+    wire.send(get('/__stub/slow?ms=300'));
+    await theStubHas('/__stub/slow');
+    gateway.child.signal('SIGQUIT');
+    assert.equal((await wire.answer()).status, 200);
+    assert.equal((await within(2000, 'the end', gateway.child.exited)).code, 0);
+    wire.close();
+    await gateway.stop();
+});
+
 test('drain.timeout ends it, too', async () => {
     const gateway = await startGateway(stub, { config: { drain: { timeout: '300ms' } } });
     const wire = await Wire.open(gateway.target);
