@@ -356,6 +356,7 @@ static void begin(struct app *app) {
     app->events = aiwm_events_start(&app->shared, &app->loop, &app->first->setup.events,
                                     app->shared.config->aiwm_events.stream);
     app->pages.shared = &app->shared;
+    app->pages.born_s = clock_wall_ms() / 1000;
 }
 
 static void end(struct app *app) {

@@ -3,6 +3,7 @@
 #include "app/fleet.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "io/container.h"
 #include "serve/gate/admission.h"
 
 static int show_live(void *arg, const struct operator_request *request, struct str *body) {
@@ -57,6 +58,24 @@ static void show_gate(const struct shared *shared, struct str *body) {
               view.breaker != BREAKER_CLOSED);
 }
 
+/* By the names that Prometheus' own clients give them: dashboards and alerts for any process find
+ * them. */
+static void show_process(const struct page_state *state, struct str *body) {
+    int64_t cpu_us = container_cpu_us();
+    str_addf(body,
+             "# HELP process_cpu_seconds_total User and system CPU used, in seconds.\n"
+             "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total %lld.%06lld\n",
+             (long long)(cpu_us / 1000000), (long long)(cpu_us % 1000000));
+    str_addf(body,
+             "# HELP process_resident_memory_bytes Resident memory, in bytes.\n"
+             "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %lld\n",
+             (long long)container_resident());
+    str_addf(body,
+             "# HELP process_start_time_seconds When the process started, seconds since 1970.\n"
+             "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds %lld\n",
+             (long long)state->born_s);
+}
+
 static int show_metrics(void *arg, const struct operator_request *request, struct str *body) {
     (void)request;
     const struct page_state *state = arg;
@@ -69,13 +88,14 @@ static int show_metrics(void *arg, const struct operator_request *request, struc
     show_gate(state->shared, body);
     add_gauge(body, "build_info", "The version that runs.", "gauge",
               "{version=\"" GATEWAY_VERSION "\"}", 1);
+    show_process(state, body);
     return 200;
 }
 
 const struct operator_page health_pages[] = {
-    {"GET", "/livez", "text/plain; charset=utf-8", show_live},
-    {"GET", "/readyz", "application/json; charset=utf-8", show_ready},
-    {"GET", "/startupz", "text/plain; charset=utf-8", show_started},
-    {"GET", "/metrics", "text/plain; version=0.0.4; charset=utf-8", show_metrics},
-    {NULL, NULL, NULL, NULL},
+    {"GET", "/livez", "text/plain; charset=utf-8", NULL, show_live},
+    {"GET", "/readyz", "application/json; charset=utf-8", NULL, show_ready},
+    {"GET", "/startupz", "text/plain; charset=utf-8", NULL, show_started},
+    {"GET", "/metrics", "text/plain; version=0.0.4; charset=utf-8", NULL, show_metrics},
+    {NULL, NULL, NULL, NULL, NULL},
 };

@@ -7,8 +7,9 @@
 /* What the pages speak of. */
 struct page_state {
     const struct shared *shared;
-    bool started;  /* listening */
-    bool draining; /* TERM was received */
+    int64_t born_s; /* when the process started, wall clock */
+    bool started;   /* listening */
+    bool draining;  /* TERM was received */
 };
 
 /* Pass with a struct page_state. */

@@ -1,9 +1,12 @@
 #include "io/container.h"
 
+#include "base/panic.h"
+
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* The first line of a small file of the kernel's; false when there is no such file. */
@@ -50,6 +53,13 @@ int64_t container_memory(void) {
     int64_t machine = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
     int64_t limit = cgroup_memory();
     return limit > 0 && limit < machine ? limit : machine;
+}
+
+int64_t container_cpu_us(void) {
+    struct rusage used;
+    invariant(getrusage(RUSAGE_SELF, &used) == 0);
+    return (int64_t)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) * 1000000 +
+           used.ru_utime.tv_usec + used.ru_stime.tv_usec;
 }
 
 /* The second number of statm: resident pages (proc(5)). */

@@ -9,3 +9,5 @@ int container_processors(void);
 int64_t container_memory(void);
 /* Bytes this process has in memory now; 0 when the kernel does not say. */
 int64_t container_resident(void);
+/* CPU that this process has used until now, all its threads, user and system; microseconds. */
+int64_t container_cpu_us(void);

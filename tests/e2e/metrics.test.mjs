@@ -82,6 +82,17 @@ describe('metrics', SUITE, () => {
         });
     });
 
+    test('the process has the figures, and the names, that any process has', async () => {
+        await using({}, async (gateway) => {
+            const { body } = await gateway.health('/metrics');
+            const figure = (name) => Number(new RegExp(`^${name} ([0-9.]+)$`, 'm').exec(body)?.[1]);
+            assert.ok(figure('process_cpu_seconds_total') > 0);
+            assert.ok(figure('process_resident_memory_bytes') > 1 << 20);
+            const age = Date.now() / 1000 - figure('process_start_time_seconds');
+            assert.ok(age > -2 && age < 600, `${age} s old`);
+        });
+    });
+
     test('there are at most 500 series, and none has an agent\'s id', async () => {
         const redis = await Redis.start({ appendonly: true });
         try {
