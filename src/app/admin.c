@@ -314,17 +314,17 @@ static int set_log_level(void *arg, const struct operator_request *request, stru
 #define JSON "application/json; charset=utf-8"
 
 static const struct operator_page pages[] = {
-    {"GET", "/state", JSON, show_state},
-    {"GET", "/config", "application/yaml; charset=utf-8", show_config},
-    {"GET", "/agents", JSON, show_agents},
-    {"GET", "/agents/:", JSON, show_agent},
-    {"GET", "/explain", JSON, show_explanation},
-    {"POST", "/purge", JSON, do_purge},
-    {"POST", "/revoke", JSON, do_revoke},
-    {"POST", "/drain", JSON, do_drain},
-    {"POST", "/reload", JSON, do_reload},
-    {"POST", "/log-level", JSON, set_log_level},
-    {NULL, NULL, NULL, NULL},
+    {"GET", "/state", JSON, "", show_state},
+    {"GET", "/config", "application/yaml; charset=utf-8", "", show_config},
+    {"GET", "/agents", JSON, "only prefix status limit after ", show_agents},
+    {"GET", "/agents/:", JSON, "", show_agent},
+    {"GET", "/explain", JSON, "method path ", show_explanation},
+    {"POST", "/purge", JSON, "agent instruction deployment organization everything ", do_purge},
+    {"POST", "/revoke", JSON, "agent ", do_revoke},
+    {"POST", "/drain", JSON, "", do_drain},
+    {"POST", "/reload", JSON, "", do_reload},
+    {"POST", "/log-level", JSON, "level ", set_log_level},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 struct admin *admin_new(struct loop *loop, int listen_fd, const struct admin_parts *parts) {

@@ -157,7 +157,7 @@ static int take_options(struct ctl *c, int argc, char **argv) {
                                             {NULL, 0, NULL, 0}};
     optind = 0;
     opterr = 0;
-    for (int option; (option = getopt_long(argc, argv, "+:", options, NULL)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, "+:h", options, NULL)) != -1;) {
         if (option == 'a' && !take_address(c, optarg))
             return complain("--address needs HOST:PORT", "");
         if (option == 't')

@@ -61,6 +61,8 @@ static void show_list(json_t *list, FILE *to) {
     const char *columns[COLUMNS_MAX];
     size_t count = find_columns(list, columns), i;
     json_t *row;
+    if (json_array_size(list) == 0)
+        (void)fputs("none", to);
     for (size_t c = 0; c < count; c++)
         (void)fprintf(to, "%-*s", c == 0 ? 26 : (int)strlen(columns[c]) + 2, columns[c]);
     (void)fputc('\n', to);

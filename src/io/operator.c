@@ -81,6 +81,42 @@ static const struct operator_page *find(const struct operator_port *port,
     return NULL;
 }
 
+/* A parameter that the page does not know; NULL: it knows all. */
+static const char *unknown_parameter(const struct operator_page *page,
+                                     const struct operator_request *r) {
+    const struct evkeyval *given = page->parameters ? r->parameters.tqh_first : NULL;
+    for (; given; given = given->next.tqe_next) {
+        size_t len = strlen(given->key);
+        const char *known = page->parameters;
+        while (*known && !(strcspn(known, " ") == len && memcmp(known, given->key, len) == 0))
+            known += strcspn(known, " ") + 1;
+        if (!*known)
+            return given->key;
+    }
+    return NULL;
+}
+
+static void refuse_parameter(struct operator_port *port, struct operator_request *r,
+                             const struct operator_page *page, const char *name) {
+    STR_ADD(&port->body, "{\"error\":");
+    str_add_json(&port->body, span_of("this page has no such parameter"));
+    STR_ADD(&port->body, ",\"parameter\":");
+    str_add_json(&port->body, span_of(name));
+    STR_ADD(&port->body, ",\"known\":");
+    str_add_json(&port->body, span_of(page->parameters));
+    STR_ADD(&port->body, "}\n");
+    reply(r->request, 400, "application/json; charset=utf-8", str_span(&port->body));
+}
+
+/* Who comes by hand is told what there is. */
+static void refuse_path(struct operator_port *port, struct operator_request *r, bool known) {
+    str_add(&port->body,
+            known ? SPAN("not with this method; there are\n") : SPAN("no such page; there are\n"));
+    for (const struct operator_page *page = port->site->pages; page->method; page++)
+        str_addf(&port->body, "%s %s\n", page->method, page->path);
+    reply(r->request, known ? 405 : 404, "text/plain; charset=utf-8", str_span(&port->body));
+}
+
 static void show(struct operator_port *port, struct operator_request *r) {
     const struct operator_site *site = port->site;
     bool known;
@@ -92,8 +128,12 @@ static void show(struct operator_port *port, struct operator_request *r) {
     }
     const struct operator_page *page = find(port, r, &known);
     if (!page) {
-        reply(r->request, known ? 405 : 404, "text/plain; charset=utf-8",
-              known ? SPAN("not with this method\n") : SPAN("no such page\n"));
+        refuse_path(port, r, known);
+        return;
+    }
+    const char *unknown = unknown_parameter(page, r);
+    if (unknown) {
+        refuse_parameter(port, r, page, unknown);
         return;
     }
     status = page->show(site->arg, r, &port->body);

@@ -13,6 +13,9 @@ struct operator_page {
     const char *method; /* "GET" (HEAD comes with it) or "POST"; NULL ends the table */
     const char *path;   /* exact, or with "/" and one more segment for a final "/:" */
     const char *content_type;
+    /* The names a query may have, one space after each, such as "after limit "; another one is
+     * answered with 400 rather than overlooked. NULL: whatever is there. */
+    const char *parameters;
     /* Fills `body` (cleared) and returns the status. */
     int (*show)(void *arg, const struct operator_request *request, struct str *body);
 };

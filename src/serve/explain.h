@@ -1,4 +1,5 @@
-/* What would become of a request, for operators who wonder: its route, who may, what is done. */
+/* What would become of a request, for operators who wonder: its route, who may, what is done, what
+ * is kept of the answer, what bounds it. */
 #pragma once
 
 #include "base/str.h"

@@ -101,6 +101,25 @@ test('agents come in pages, in the order of their ids, each once, by what is ask
         assert.equal((await ask('GET', `/agents?${wrong}`)).status, 400, wrong);
 });
 
+test('a parameter that a page does not have is refused, not overlooked', async () => {
+    const { status, body } = await ask('GET', '/agents?onyl=held');
+    assert.equal(status, 400);
+    assert.deepEqual(JSON.parse(body).parameter, 'onyl');
+    assert.match(JSON.parse(body).known, /only/);
+    assert.equal((await ask('GET', '/state?limit=1')).status, 400);
+    assert.equal((await ask('POST', `/drain?agent=${agentId(1)}`)).status, 400);
+    assert.equal((await ctl('state', 'now')).code, 1);
+});
+
+test('who asks for a page that is not there is told which are', async () => {
+    const { status, body } = await ask('GET', '/');
+    assert.equal(status, 404);
+    assert.match(body, /^GET \/agents$/m);
+    const health = await ask('GET', '/healthz', { port: gateway.healthPort });
+    assert.equal(health.status, 404);
+    assert.match(health.body, /^GET \/readyz$/m);
+});
+
 test('explain tells the route, who may, and what follows', async () => {
     const tell = async (method, target) => JSON.parse((await ask('GET',
         `/explain?method=${method}&path=${encodeURIComponent(target)}`)).body);
@@ -109,6 +128,20 @@ test('explain tells the route, who may, and what follows', async () => {
     assert.match((await tell('DELETE', `/agents/${agentId(1)}`)).afterwards, /refuses its tokens/);
     assert.equal((await tell('GET', '/health')).route, '(any other)');
     assert.equal((await ask('GET', '/explain?method=GET')).status, 400);
+});
+
+test('explain tells the limits in force, and what is kept of the answer', async () => {
+    const tell = async (method, target) => JSON.parse((await ask('GET',
+        `/explain?method=${method}&path=${encodeURIComponent(target)}`)).body);
+    const limit = (explained, key) => explained.limits.find((row) => row.key === key)?.value;
+    const beats = await tell('POST', `/agents/${agentId(1)}/heartbeat`);
+    assert.equal(limit(beats, 'heartbeat.max_rate'), 10);
+    assert.equal(limit(beats, 'limits.api_rate'), undefined);
+    assert.equal(beats.cache, 'never kept');
+    const connects = await tell('POST', `/agents/${agentId(1)}/connect`);
+    assert.equal(limit(connects, 'queue.connect'), 8);
+    assert.match(connects.cache, /fresh for 60 s; .* 5 a second .* until 300 s/);
+    assert.equal(limit(await tell('GET', '/health'), 'limits.api_burst'), 100);
 });
 
 test('a purge by agent makes the next connect ask the controller', async () => {
