@@ -130,6 +130,44 @@ describe('connects that are shared', SUITE, () => {
             assert.equal(await connects(fleet), 1);
             assert.equal(await b.metric('clients_gone_total'), 1);
         }));
+
+    /** Two ask the gateway for agent n, the second follows the first; both leave. How long it took. */
+    async function askAndLeave(gateway, n) {
+        const start = performance.now();
+        const seen = () => gateway.metric('requests_total', 'route="connect"');
+        const gone = () => gateway.metric('clients_gone_total');
+        const before = await seen(), goneBefore = await gone();
+        const wires = [];
+        for (const nth of [1, 2]) {
+            const wire = await Wire.open(gateway.target);
+            wires.push(wire);
+            wire.send(request('POST', path(n), {
+                headers: { 'Content-Type': 'application/json' }, body: { secret: agentSecret(n) },
+            }));
+            await eventually('it to be read', async () => (await seen()) === before + nth);
+        }
+        for (const nth of [1, 2]) {
+            wires[nth - 1].abort();
+            await eventually('it to be missed', async () => (await gone()) === goneBefore + nth);
+        }
+        return performance.now() - start;
+    }
+
+    test('when all have left while it was looked up, nothing is asked for nobody', () =>
+        withTwo({}, async (fleet, a, b) => {
+            await fleet.stub.set({ connect_delay_ms: 2500 }); // longer than another's fill is waited for
+            for (let n = 1; n <= 5; n++) {
+                const before = await connects(fleet);
+                const slow = connect(a, n);
+                await eventually('the call', async () => (await connects(fleet)) > before);
+                const tookMs = await askAndLeave(b, n);
+                assert.equal((await slow).status, 201);
+                if (tookMs > 800) continue; // b may have asked before they left
+                assert.equal(await connects(fleet), before + 1);
+                return;
+            }
+            assert.fail('the machine is too slow for this');
+        }));
 });
 
 /** How long until `question` is answered with yes; fails after 1 s (sanitizers are slow). */

@@ -266,13 +266,8 @@ static void on_fetched(void *arg, const struct fetched *fetched) {
     flying_passenger_free(leader);
 }
 
-/* The leader's client left. A call that was not sent yet, and that nobody follows, is not sent; one
- * that was goes on: its work is spent, and its answer is worth keeping. */
-static void on_leader_gone(void *arg) {
-    struct passenger *leader = arg;
-    leader->caller.x = NULL;
-    if (leader->fetch && fetch_was_sent(leader->fetch))
-        return;
+/* Ends a flight that nobody follows. */
+static bool land_if_alone(struct passenger *leader) {
     struct agents *agents = leader->serve->shared->agents;
     struct agent *agent = agents_lock(agents, &leader->pass.id, true);
     bool alone = leader->flight->follower_count == 0;
@@ -280,7 +275,17 @@ static void on_leader_gone(void *arg) {
     if (alone)
         flight_land(leader->flight, &nobody);
     agents_unlock(agents, agent);
-    if (!alone)
+    return alone;
+}
+
+/* The leader's client left. A call that was not sent yet, and that nobody follows, is not sent; one
+ * that was goes on: its work is spent, and its answer is worth keeping. */
+static void on_leader_gone(void *arg) {
+    struct passenger *leader = arg;
+    leader->caller.x = NULL;
+    if (leader->fetch && fetch_was_sent(leader->fetch))
+        return;
+    if (!land_if_alone(leader))
         return;
     if (leader->look)
         shelf_cancel(leader->look);
@@ -424,11 +429,24 @@ static void deny(struct passenger *leader) {
     flying_passenger_free(leader);
 }
 
+/* All aboard have left while it looked: the controller is not asked for nobody. */
+static bool call_off(struct passenger *leader) {
+    if (leader->caller.x || !land_if_alone(leader))
+        return false;
+    if (leader->looks)
+        shelf_give_up(leader->serve->shelf, &leader->pass);
+    limiting_ended(leader->serve, &leader->attempt, ATTEMPT_UNDONE);
+    flying_passenger_free(leader);
+    return true;
+}
+
 void flying_ask(struct passenger *p, struct span head, struct span body) {
     if (p->denied != ERR_OK) {
         deny(p);
         return;
     }
+    if (call_off(p))
+        return;
     if (p->first_patience_ms > 0)
         timer_start(&p->patience, p->first_patience_ms);
     start_fetch(p, head, body, 0, p->first_patience_ms == 0);
