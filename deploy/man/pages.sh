@@ -1,6 +1,6 @@
 #!/bin/sh
 # pages.sh GATEWAY DIR: writes aiwm-gateway.8 and aiwm-gateway.yaml.5 into DIR, from what the gateway
-# itself says (--help, --help-config): no second text that could differ from the first.
+# itself says (--help, ctl --help, --help-config): no second text that could differ from the first.
 set -eu
 
 gateway=$1
@@ -50,7 +50,10 @@ commands() {
     /^$/ { if (!examples) pending = 1; else print ""; next }
     pending && described { print ".PP" }
     { pending = 0; print escaped($0) }'
+    printf '.SH CTL\n.nf\n'
+    "$gateway" ctl --help | awk "$escape"'{ sub(/ +$/, ""); print escaped($0) }'
     cat <<END
+.fi
 .SH FILES
 .TP
 \\fI/etc/aiwm\\-gateway/aiwm\\-gateway.yaml\\fR

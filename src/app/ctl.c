@@ -75,8 +75,8 @@ static void print_help(FILE *to) {
     (void)fputs("aiwm-gateway ctl [--address HOST:PORT] [--token-file FILE] [--json] COMMAND\n\n",
                 to);
     for (size_t i = 0; i < COMMANDS; i++)
-        (void)fprintf(to, "  %s %s\n      %s\n", commands[i].name, commands[i].arguments,
-                      commands[i].help);
+        (void)fprintf(to, "  %s%s%s\n      %s\n", commands[i].name,
+                      commands[i].arguments[0] ? " " : "", commands[i].arguments, commands[i].help);
     (void)fputs(
         "\nThe address is admin.address and admin.port, 127.0.0.1:9901 unless configured.\n"
         "What changes something needs the token of admin.token_file; it can be given in\n"

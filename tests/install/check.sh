@@ -112,8 +112,9 @@ check "a second install keeps the configuration" keeps_what_is_configured
 
 if need groff groff-base; then
     # shellcheck disable=SC2046 # lists of words
-    check "aiwm-gateway(8) has every option and exit code" page_has man8/aiwm-gateway.8 \
+    check "aiwm-gateway(8) has every option, exit code and command of ctl" page_has man8/aiwm-gateway.8 \
         $("$BUILD/aiwm-gateway" --help | grep -oE -- '--[a-z-]+(=[a-z|]+)?' | sort -u) \
+        $("$BUILD/aiwm-gateway" ctl --help | sed -n 's/^  \([a-z][a-z-]*\) .*/\1/p') \
         "78 wrong" "TERM, INT and QUIT" "EXIT STATUS" "EXAMPLES"
     # shellcheck disable=SC2046
     check "aiwm-gateway.yaml(5) has every key" page_has man5/aiwm-gateway.yaml.5 \
