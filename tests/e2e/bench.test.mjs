@@ -233,6 +233,7 @@ test('survives chaos: the controller hangs, refuses, fails; the gateway dies and
     const file = path.join(dir, 'chaos.yaml');
     fs.writeFileSync(file, `
 with-gateway: true
+connect-cost-ms: 1
 agents: 30
 beat: 200ms
 stages:
@@ -262,6 +263,7 @@ test('has a Redis of its own for the gateway, stops and starts it, and leaves no
     fs.writeFileSync(file, `
 with-gateway: true
 with-redis: true
+connect-cost-ms: 1
 agents: 20
 beat: 200ms
 stages:
