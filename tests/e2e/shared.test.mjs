@@ -99,7 +99,7 @@ describe('connects that are shared', SUITE, () => {
             await sleep(100);
             const { answer, ms } = await timed(connect(b, 1));
             assert.equal(answer.status, 201);
-            assert.ok(ms > 3300 && ms < 4500, `${ms} ms`);
+            assert.ok(ms > 3300, `${ms} ms: a second, and its own call`);
             assert.equal(await shared(b, 'locked'), 1);
             assert.equal((await slow).status, 201);
             assert.equal(await connects(fleet), 2);
@@ -108,9 +108,8 @@ describe('connects that are shared', SUITE, () => {
     test('a fill that brought nothing is somebody else\'s at once', () =>
         withTwo({}, async (fleet, a, b) => {
             assert.equal((await connect(a, 1, { secret: 'wrong' })).status, 401);
-            const { answer, ms } = await timed(connect(b, 1, { secret: 'wrong' }));
-            assert.equal(answer.status, 401);
-            assert.ok(ms < 900, `${ms} ms`);
+            assert.equal((await connect(b, 1, { secret: 'wrong' })).status, 401);
+            assert.equal(await shared(b, 'locked'), 0, 'nobody was waited for');
             assert.equal(await connects(fleet), 2);
         }));
 
@@ -368,19 +367,24 @@ describe('a channel that fails', SUITE, () => {
 });
 
 describe('a Redis that fails', SUITE, () => {
+    // Whoever waited for Redis, and not for the budget, would wait for longer than the bound.
+    const hasty = { ...KNOWN_TO_BOTH, connect_cache: { redis_budget: '50ms' } };
+    const redis = { command_timeout: '30s' };
+    const BOUND_MS = 5000;
+
     for (const [what, hurt] of [
         ['killed', (redis) => redis.kill()],
         ['stopped', (redis) => redis.pause()],
     ]) {
         test(`${what} in a storm: nobody fails, nobody waits for it longer than he may`, () =>
-            withTwo({ config: KNOWN_TO_BOTH }, async (fleet, a, b) => {
+            withTwo({ config: { ...hasty, redis } }, async (fleet, a, b) => {
                 for (let n = 1; n <= 60; n++) await assertConnects(a, n, MISS);
                 await kept(a, 60);
                 const storm = async (from, to) => {
                     for (let n = from; n <= to; n++) {
                         const { answer, ms } = await timed(connect(b, n));
                         assert.equal(answer.status, 201, answer.text);
-                        assert.ok(ms < (sanitized ? 2000 : 500), `agent ${n}: ${ms} ms`);
+                        assert.ok(ms < BOUND_MS, `agent ${n}: ${ms} ms`);
                     }
                 };
                 const storms = [storm(1, 20), storm(21, 40), storm(41, 60)];
@@ -390,7 +394,7 @@ describe('a Redis that fails', SUITE, () => {
                 for (let n = 61; n <= 80; n++) {
                     const { answer, ms } = await timed(connect(b, n));
                     assert.equal(answer.status, 201);
-                    assert.ok(ms < (sanitized ? 2000 : 500), `agent ${n}: ${ms} ms`);
+                    assert.ok(ms < BOUND_MS, `agent ${n}: ${ms} ms`);
                 }
                 if (what === 'stopped') fleet.redis.resume();
             }));

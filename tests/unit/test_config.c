@@ -163,6 +163,7 @@ Test(config, defaults_are_the_documented_ones) {
     cr_expect_eq(c->connect_cache.fresh_for_ms, 60000);
     cr_expect_eq(c->connect_cache.stale_after_ms, 3300000);
     cr_expect_eq(c->connect_cache.dead_before_expiry_ms, 300000);
+    cr_expect_eq(c->connect_cache.redis_budget_ms, 50);
     cr_expect_eq(c->connect_cache.memory, 64 * 1048576);
     cr_expect_eq(c->heartbeat.forward_interval_ms, 120000);
     cr_expect_eq(c->heartbeat.max_hold_ms, 75000);
@@ -701,7 +702,8 @@ static const char everything_changed[] =
     "aiwm_events: {redis_url: 'rediss://e:2', stream: 'q:events', username: v,\n"
     "  password_file: /secret, ca_file: /ca}\n"
     "connect_cache: {enabled: false, key_file: /secret, previous_key_file: /previous,\n"
-    "  fresh_for: 1ms, stale_after: 2ms, dead_before_expiry: 24h, refresh_rate: 6, refresh_burst: "
+    "  fresh_for: 1ms, stale_after: 2ms, dead_before_expiry: 24h, redis_budget: 51ms, "
+    "refresh_rate: 6, refresh_burst: "
     "21, memory: 3GiB}\n"
     "heartbeat: {forward_interval: 7s, max_hold: 8s, expiry: 9s, min_forward_gap: 1s,\n"
     "  max_rate: 11, bulk: off, bulk_linger: 3s, ack_budget: 60ms}\n"

@@ -118,6 +118,7 @@ struct config {
         int64_t fresh_for_ms;
         int64_t stale_after_ms;
         int64_t dead_before_expiry_ms;
+        int64_t redis_budget_ms;
         int64_t refresh_rate; /* per second */
         int64_t refresh_burst;
         int64_t memory; /* bytes */

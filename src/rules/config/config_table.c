@@ -185,6 +185,8 @@ const struct config_row config_rows[] = {
              "for an older answer the controller is given more time to give a new one"),
     DURATION(connect_cache, dead_before_expiry, "300s", "0s", "24h", RELOAD,
              "an answer whose token ends sooner is never given from the cache"),
+    DURATION(connect_cache, redis_budget, "50ms", "1ms", "10s", RELOAD,
+             "a connect waits no longer for what other replicas have put into Redis"),
     INTEGER(connect_cache, refresh_rate, "5", "1", "1000", RELOAD,
             "connects of known agents for which the controller is asked in a second"),
     INTEGER(connect_cache, refresh_burst, "20", "1", "10000", RELOAD,

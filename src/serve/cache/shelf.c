@@ -198,7 +198,7 @@ static bool ask(struct look *look) {
     look->answers = 0;
     look->asking = redis_run(s->redis, SCRIPT_LOOK, 4, words, 8, on_answered, look);
     if (look->asking)
-        timer_start(&look->timer, SHELF_LOOK_MS);
+        timer_start(&look->timer, s->shared->config->connect_cache.redis_budget_ms);
     return look->asking;
 }
 

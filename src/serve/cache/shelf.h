@@ -6,7 +6,8 @@
  * is another replica's, its answer is waited for. keep   what was learnt, in the background; not
  * what was purged since it was asked for.
  *
- * Redis away, slow or lying costs nobody more than SHELF_LOOK_MS, and nobody an answer. */
+ * Redis away, slow or lying costs nobody more than connect_cache.redis_budget, and nobody an
+ * answer. */
 #pragma once
 
 #include "serve/request/context.h"
@@ -15,8 +16,7 @@ struct shelf;
 struct look;
 
 enum {
-    SHELF_LOOK_MS = 50,     /* the longest that Redis is waited for */
-    SHELF_BUSY_MS = 200,    /* ... while it answers, and it is we who are slow to read */
+    SHELF_BUSY_MS = 200,    /* over the budget, but it answers: it is we who are slow to read */
     SHELF_LAG_MS = 500,     /* it has owed a reply for so long: it is not even asked */
     SHELF_FILL_MS = 5000,   /* a fill is one replica's for so long */
     SHELF_WAIT_MS = 1000,   /* the longest that another replica's fill is waited for */

@@ -33,7 +33,9 @@ export class Fleet {
         if (relay) this.toxics.push(relay);
         const url = relay ? `redis://127.0.0.1:${relay.port}` : this.redis.url;
         const gateway = await Gateway.start(this.stub, { env, config: {
-            workers: 2, ...this.config, ...config, redis: { url, ...config.redis },
+            workers: 2, ...this.config, ...config, redis: { url, ...this.config?.redis, ...config.redis },
+            // All the time that a busy machine may need, unless a test is about it.
+            connect_cache: { redis_budget: '5s', ...(config.connect_cache ?? this.config?.connect_cache) },
         } });
         this.gateways.push(gateway);
         gateway.toxic = relay;
