@@ -2,7 +2,7 @@
 // the gateway remembers of noes and of tokens that are good no more.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { eventually, sleep } from './support/child.mjs';
+import { eventually, slack, sleep } from './support/child.mjs';
 import {
     FAILED, HIT, MISS, OLD, STALE, TIRED, admin, assertConnects, cacheStatus, connect, path, timed,
     using,
@@ -30,7 +30,7 @@ const straightTo = (stub) => ({ host: '127.0.0.1', port: stub.port, tls: false }
 
 describe('connects by age', SUITE, () => {
     const cases = [
-        ['warm', warm, 500, STALE, 500],
+        ['warm', warm, 200, STALE, 200],
         ['warm', warm, 2500, TIRED, 1000],
         ['stale', stale, 2000, STALE, 2000],
         ['stale', stale, 4500, TIRED, 3000],
@@ -42,7 +42,7 @@ describe('connects by age', SUITE, () => {
                 await sleep(AGED_MS);
                 await stub.set({ connect_delay_ms: takes });
                 const { answer, ms } = await timed(assertConnects(gateway, 1, expected));
-                assert.ok(ms > answered - 50 && ms < answered + 900, `${ms} ms`);
+                assert.ok(ms > answered - 50 && ms < answered + 900 + slack(), `${ms} ms`);
                 if (expected === STALE) return;
                 assert.equal(answer.json.accessToken, old.json.accessToken);
                 assert.ok(Number(answer.header('age')) >= 1);
@@ -90,13 +90,13 @@ describe('connects by age', SUITE, () => {
                 assert.ok(asked >= 3 && asked <= 4, `${asked} asked`);
                 assert.equal(of(OLD).length, 12 - asked);
                 // What waits for nobody does not wait a second or three.
-                for (const { ms } of of(OLD)) assert.ok(ms < 900, `${ms} ms`);
+                for (const { ms } of of(OLD)) assert.ok(ms < 900 + slack(), `${ms} ms`);
                 for (;;) {
                     const all = await connects(stub) - 12;
                     const seconds = (performance.now() - start) / 1000;
                     assert.ok(all <= 3 + 4 * seconds + 1, `${all} after ${seconds} s`);
                     if (all === 12) break;
-                    assert.ok(seconds < 6, `only ${all} after ${seconds} s`);
+                    assert.ok(seconds < 6 + slack() / 1000, `only ${all} after ${seconds} s`);
                     await sleep(20);
                 }
                 assert.ok((performance.now() - start) / 1000 > (12 - 3) / 4 - 0.6, 'paced');
@@ -157,7 +157,7 @@ describe('connects by age', SUITE, () => {
             await assertConnects(gateway, 1, FAILED);
             for (let n = 2; n <= 6; n++) {
                 const { ms } = await timed(assertConnects(gateway, n, OLD));
-                assert.ok(ms < 500, `${ms} ms`);
+                assert.ok(ms < 500 + slack(), `${ms} ms`);
             }
             await stub.set({ outage: 'off' });
             await eventually('all to be refreshed', async () => (await connects(stub)) >= 6 + 5, 8000);

@@ -1,6 +1,7 @@
 // Child processes: started by path, watched line by line, ended by their own pid, never left behind.
 import { spawn } from 'node:child_process';
 import path from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
 
 export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../../..');
@@ -15,24 +16,37 @@ process.on('SIGTERM', () => process.exit(143));
 
 const COMPLAINTS = /ERROR: (Address|Leak|Thread)Sanitizer|WARNING: ThreadSanitizer|runtime error:/;
 
-/** Rejects with `what` when `promise` takes longer than `ms`. */
+const delay = monitorEventLoopDelay({ resolution: 10 });
+delay.enable();
+
+/** Milliseconds that anything may take longer here than it should: a machine that let our own timers
+ * wait lets others wait, too. Add it to every upper bound; on a quiet machine it is next to nothing. */
+export const slack = () => Math.min(10 * Math.max(0, delay.max / 1e6 - 15), 10000);
+
+/** Rejects with `what` when `promise` takes longer than `ms`, and slack(). */
 export function within(ms, what, promise) {
     let timer;
+    const start = performance.now();
     const late = new Promise((_, reject) => {
-        timer = setTimeout(() => reject(new Error(`${what}: not within ${ms} ms`)), ms);
+        const look = () => {
+            const left = start + ms + slack() - performance.now();
+            if (left > 0) timer = setTimeout(look, left + 1);
+            else reject(new Error(`${what}: not within ${ms} ms`));
+        };
+        timer = setTimeout(look, ms);
     });
     return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Asks `question` until it answers something true; fails after `ms`. */
+/** Asks `question` until it answers something true; fails after `ms`, and slack(). */
 export async function eventually(what, question, ms = 5000) {
     const end = Date.now() + ms;
     for (;;) {
         const answer = await question();
         if (answer) return answer;
-        if (Date.now() > end) throw new Error(`${what}: not within ${ms} ms`);
+        if (Date.now() > end + slack()) throw new Error(`${what}: not within ${ms} ms`);
         await sleep(10);
     }
 }
