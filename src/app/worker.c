@@ -2,16 +2,13 @@
 
 #include "base/clock.h"
 #include "base/panic.h"
-#include "serve/beats/bulk.h"
-#include "serve/beats/claims.h"
-#include "serve/beats/comeback.h"
-#include "serve/beats/flush.h"
-#include "serve/beats/storing.h"
-#include "serve/beats/turn.h"
+#include "serve/beats/beats.h"
 #include "serve/cache/shelf.h"
+#include "serve/connect/flying.h"
 #include "serve/connect/refresh.h"
 #include "serve/gate/admission.h"
 #include "serve/gate/fetch.h"
+#include "serve/gate/passage.h"
 #include "serve/limits/shedding.h"
 
 #include <pthread.h>
@@ -94,8 +91,8 @@ static void stop_probing(struct worker *w) {
 static void look(void *arg) {
     struct worker *w = arg;
     const struct serve *s = &w->serve;
-    bool idle = server_connections(s->server) == 0 && upstream_busy(s->upstream) == 0 &&
-                list_empty(&s->turns) && claims_are_idle(s) && comeback_is_idle(s);
+    bool idle =
+        server_connections(s->server) == 0 && upstream_busy(s->upstream) == 0 && beats_are_idle(s);
     atomic_store(&w->idle, idle);
     timer_start(&w->look, LOOK_MS);
 }
@@ -105,7 +102,7 @@ static void on_drain(struct letter *letter, void *receiver) {
     struct serve *s = receiver;
     stop_probing(w);
     server_drain(s->server);
-    flush_drain(s->flush);
+    beats_drain(s);
     timer_start(&w->look, LOOK_MS);
 }
 
@@ -123,7 +120,6 @@ static void on_adopt(struct letter *letter, void *receiver) {
     s->upstream = upstream_new(&w->loop, &w->adopting->setup.upstream);
     upstream_succeed(s->upstream, former);
     serve_adopt(s, w->adopting->setup.config);
-    bulk_adopt(s->bulk);
     if (w->adopting->setup.tls)
         server_set_tls(s->server, w->adopting->setup.tls);
     atomic_fetch_sub(&w->adopting->adopting, 1);
@@ -140,15 +136,10 @@ struct worker *worker_new(const struct worker_setup *setup) {
                upstream_new(&w->loop, &setup->upstream));
     mailbox_init(&w->mailbox, &w->loop, &w->serve);
     shared->mailbox[setup->number] = &w->mailbox;
-    w->serve.desk = admission_open(&w->serve);
-    w->serve.durable = durable_new(&w->serve);
-    w->serve.storing = storing_queue_new(&w->serve);
-    w->serve.comeback = comeback_new(&w->serve);
-    w->serve.claims = claims_new(&w->serve);
-    w->serve.flush = flush_new(&w->serve);
-    w->serve.refresh = refresh_new(&w->serve);
+    w->serve.desk = admission_open(&w->serve, beats_wake);
+    beats_init(&w->serve);
+    w->serve.refresh = refresh_new(&w->serve, flying_refresh);
     w->serve.shelf = shelf_new(&w->serve);
-    w->serve.bulk = bulk_new(&w->serve);
     w->serve.shedding = shedding_new(&w->serve);
     w->serve.server = server_new(&w->loop, setup->tls, &shared->limits, &serve_events, &w->serve);
     server_listen(w->serve.server, setup->listen_fd);
@@ -207,23 +198,17 @@ void worker_close(struct worker *w) {
     timer_stop(&w->probe);
     server_free(w->serve.server);
     shelf_close(w->serve.shelf); /* what goes on without it asks the controller */
-    admission_close(w->serve.desk);
+    passage_cancel_all(w->serve.desk);
     upstream_free(w->serve.upstream);
-    bulk_close(w->serve.bulk);
-    turn_abandon_all(&w->serve);
+    beats_close(&w->serve);
 }
 
 void worker_free(struct worker *w) {
     mailbox_release(&w->mailbox);
     admission_desk_free(w->serve.desk);
-    claims_free(w->serve.claims);
-    comeback_free(w->serve.comeback);
-    storing_queue_free(w->serve.storing);
-    durable_free(w->serve.durable);
-    flush_free(w->serve.flush);
+    beats_release(&w->serve);
     refresh_free(w->serve.refresh);
     shelf_free(w->serve.shelf);
-    bulk_free(w->serve.bulk);
     shedding_free(w->serve.shedding);
     serve_release(&w->serve);
     loop_release(&w->loop);

@@ -19,8 +19,8 @@ struct worker_setup {
 /* Makes it; its mailbox is in shared->mailbox[number] from then on. */
 struct worker *worker_new(const struct worker_setup *setup);
 void worker_start(struct worker *w);
-/* Thread safe: finish what is under way, flush (shared->draining is set), and go on until told to
- * stop: a colleague's letter may bring more to do. */
+/* Thread safe: finish what is under way, send what is held (shared->draining is set), and go on
+ * until told to stop: a colleague's letter may bring more to do. */
 void worker_drain(struct worker *w);
 /* Thread safe: from its loop's next turn on it works with this generation, and counts itself out of
  * g->adopting. One at a time. */

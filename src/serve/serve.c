@@ -3,8 +3,7 @@
 #include "base/metric.h"
 #include "base/random.h"
 #include "base/siphash.h"
-#include "serve/beats/claims.h"
-#include "serve/beats/durable.h"
+#include "serve/beats/beats.h"
 #include "serve/cache/shelf.h"
 #include "serve/limits/limiting.h"
 #include "serve/limits/shedding.h"
@@ -148,7 +147,7 @@ static uint64_t trust_of(const struct config *config) {
 /* What is to be done when Redis comes back, or is gone. */
 static void on_redis(void *arg, bool here) {
     struct serve *s = arg;
-    claims_on_redis(s, here);
+    beats_on_redis(s, here);
     shelf_note_redis(s->shelf, here);
 }
 
@@ -171,7 +170,7 @@ void serve_adopt(struct serve *s, const struct config *config) {
     token_verifier_free(s->verifier);
     s->verifier = make_verifier(config);
     s->trust = trust_of(config);
-    durable_adopt(s->durable);
+    beats_adopt(s);
 }
 
 void serve_release(struct serve *s) {

@@ -3,14 +3,14 @@
  *
  *   bytes --> io/server --> serve.c --> routes.c (the table of contents)
  *                              |-- connect.c    from cache, or one flight to the controller
- *                              |-- heartbeat.c  acknowledged here ---> flush.c --> controller
+ *                              |-- heartbeat.c  acknowledged here ---> sending.c --> controller
  *                              |-- disconnect.c in its turn among the beats (turn.c)
  *                              '-- forward.c    everything else, streamed */
 #pragma once
 
 #include "serve/request/context.h"
 
-/* The worker's server, upstream and flush are made by the caller (app/worker). */
+/* The worker's server, upstream and parts are made by the caller (app/worker). */
 void serve_init(struct serve *s, struct shared *shared, size_t worker, struct loop *loop,
                 struct upstream *upstream);
 void serve_release(struct serve *s);

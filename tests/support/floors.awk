@@ -4,9 +4,24 @@
 #   src/main.c stands above them all. A library's header is included where it belongs and nowhere
 #   else. rules/ decides: no sockets, no clock, no log, no files.
 #
-# Prints one line for each wrong include; exit code 1 if there was one.
+#   Inside serve/ the rooms stand in an order, too, and serve's own files above them. In app/, serve/
+#   and base/ no files include each other in a circle (x.c and x.h are one, x_inside.h is x's).
+#
+# Prints one line for each wrong include and each circle; exit code 1 if there was one.
 
 function floor(name) { return name in rank ? rank[name] : -1 }
+
+# Of serve/beats/x.c: beats; of serve/x.c: the highest.
+function room(name, parts) {
+    if (split(name, parts, "/") < 3)
+        return rooms + 1
+    return parts[2] in order ? order[parts[2]] : -1
+}
+
+function module(name) {
+    sub(/(_inside)?\.[ch]$/, "", name)
+    return name
+}
 
 # Where `pattern` matches an include's name, the including file must match `home`.
 function only(pattern, home) { pattern_of[++rules] = pattern; home_of[rules] = home }
@@ -20,6 +35,9 @@ BEGIN {
     floors = split("base rules io serve app", names, " ")
     for (i = 1; i <= floors; i++)
         rank[names[i]] = i
+    rooms = split("request redis limits gate cache beats forward connect", names, " ")
+    for (i = 1; i <= rooms; i++)
+        order[names[i]] = i
 
     # The loop's events; app/app.c watches signals with them.
     only("^event2/", "^(io/.*|app/app\\.c)$")
@@ -56,6 +74,10 @@ FNR == 1 {
         printf "%s: on no floor\n", path
         wrong++
     }
+    if (own == "serve" && room(file) < 0) {
+        printf "%s: in no room of serve/\n", path
+        wrong++
+    }
 }
 
 /^[ \t]*#[ \t]*include[ \t]*[<"]/ {
@@ -72,10 +94,39 @@ FNR == 1 {
         complain("on no floor")
     if (file != "main.c" && floor(other) > floor(own))
         complain(own "/ stands below " other "/")
+    if (own == "serve" && other == "serve" && room(included) > room(file))
+        complain("in a room above its own")
+    if (own == other && own ~ /^(app|serve|base)$/ && module(file) != module(included))
+        arrow[module(file), module(included)] = 1
 
     for (i = 1; i <= rules; i++)
         if (included ~ pattern_of[i] && file !~ home_of[i])
             complain("belongs to " home_of[i])
 }
 
-END { exit wrong > 0 }
+# Who includes nobody that is left is in no circle. Those who remain are, or stand above one.
+function leave(    pair, ends, stays, left) {
+    for (pair in arrow) {
+        split(pair, ends, SUBSEP)
+        stays[ends[1]] = 1
+    }
+    for (pair in arrow) {
+        split(pair, ends, SUBSEP)
+        if (!(ends[2] in stays)) {
+            delete arrow[pair]
+            left++
+        }
+    }
+    return left
+}
+
+END {
+    while (leave() > 0)
+        continue
+    for (pair in arrow) {
+        split(pair, ends, SUBSEP)
+        printf "%s includes %s, which leads back to it, or to another circle\n", ends[1], ends[2]
+        wrong++
+    }
+    exit wrong > 0
+}

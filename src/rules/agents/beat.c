@@ -1,5 +1,6 @@
 #include "rules/agents/beat.h"
 
+#include "rules/config/config.h"
 #include "rules/gate/limit.h"
 
 enum {
@@ -181,4 +182,12 @@ bool beat_disconnected(struct beat_state *s, uint64_t sequence) {
     s->last_forward_ms = -1; /* the next one does not wait for the gap */
     beat_hurry(s);
     return drop_up_to(s, sequence);
+}
+
+struct beat_policy beat_policy_of(const struct config *config) {
+    return (struct beat_policy){.interval_ms = config->heartbeat.forward_interval_ms,
+                                .max_hold_ms = config->heartbeat.max_hold_ms,
+                                .expiry_ms = config->heartbeat.expiry_ms,
+                                .min_gap_ms = config->heartbeat.min_forward_gap_ms,
+                                .max_rate = config->heartbeat.max_rate};
 }

@@ -22,6 +22,10 @@ struct beat_policy {
     int64_t max_rate; /* beats per second and agent; the burst is as large */
 };
 
+struct config;
+/* The policy that is configured: heartbeat.*. */
+struct beat_policy beat_policy_of(const struct config *config);
+
 /* Times are monotonic milliseconds; -1: never. */
 struct beat_state {
     uint64_t sequence;      /* of the newest beat received; rises, see beat_stamp */

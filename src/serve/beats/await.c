@@ -8,7 +8,7 @@
 enum { PATIENCE_MS = 1000 };
 
 struct await {
-    struct flush_waiter waiter;
+    struct sending_waiter waiter;
     struct serve *serve;
     struct caller caller;
     struct timer patience;
@@ -27,7 +27,7 @@ static void acknowledge(struct await *a) {
     caller_answer_success(a->serve, &a->caller, a->in_memory);
 }
 
-static void on_verdict(struct flush_waiter *w, int verdict_status, const char *message) {
+static void on_verdict(struct sending_waiter *w, int verdict_status, const char *message) {
     struct await *a = container_of(w, struct await, waiter);
     if (verdict_status != 0)
         caller_refuse_verdict(a->serve, &a->caller, verdict_status, message);
@@ -38,14 +38,14 @@ static void on_verdict(struct flush_waiter *w, int verdict_status, const char *m
 
 static void on_patience_over(void *arg) {
     struct await *a = arg;
-    flush_forget(a->serve->flush, &a->waiter);
+    sending_forget(a->serve->sending, &a->waiter);
     acknowledge(a);
     await_free(a);
 }
 
 static void on_gone(void *arg) {
     struct await *a = arg;
-    flush_forget(a->serve->flush, &a->waiter);
+    sending_forget(a->serve->sending, &a->waiter);
     await_free(a);
 }
 
@@ -76,6 +76,6 @@ void await_cancel(struct await *a, struct caller *caller) {
     await_free(a);
 }
 
-struct flush_waiter *await_waiter(struct await *a) {
+struct sending_waiter *await_waiter(struct await *a) {
     return &a->waiter;
 }

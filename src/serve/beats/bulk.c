@@ -7,7 +7,6 @@
 #include "base/random.h"
 #include "rules/wire/payload.h"
 #include "serve/beats/delivery.h"
-#include "serve/beats/flush.h"
 #include "serve/gate/fetch.h"
 
 #include <stdatomic.h>
@@ -36,6 +35,7 @@ struct batch {
 
 struct bulk {
     struct serve *serve;
+    const struct delivery_events *on;
     struct batch *filling;
     struct batch *under_way; /* NULL: none */
     size_t items_max;        /* smaller once the controller said 413 */
@@ -162,12 +162,12 @@ static void settle_item(void *arg, size_t at, struct span agent, int status, con
     char copy[256] = {0};
     for (size_t i = 0; i + 1 < sizeof copy && message[i]; i++)
         copy[i] = message[i];
-    delivery_end(b->serve, d, answer, answer == BEAT_REFUSED ? status : 0, copy);
+    b->on->end(b->serve, d, answer, answer == BEAT_REFUSED ? status : 0, copy);
 }
 
 static void fail_all(struct bulk *b, const struct batch *batch) {
     for (size_t i = 0; i < batch->count; i++)
-        delivery_end(b->serve, &batch->item[i], BEAT_FAILED, 0, "");
+        b->on->end(b->serve, &batch->item[i], BEAT_FAILED, 0, "");
 }
 
 static struct batch *batch_new(void) {
@@ -216,7 +216,7 @@ static void on_answered(void *arg, const struct fetched *r) {
         return;
     if (!timer_pending(&b->linger))
         send_filled(b);
-    flush_wake(b->serve->flush);
+    b->on->room(b->serve);
 }
 
 /* ---- filling ---- */
@@ -235,7 +235,7 @@ static void send_filled(struct bulk *b) {
     metric_add(METRIC_BULK_REQUESTS, 1);
     int64_t timeout_ms = is_draining(b->serve) ? DRAIN_CALL_MS : CALL_MS;
     post(b, str_span(&b->under_way->text), timeout_ms, on_answered);
-    flush_wake(b->serve->flush); /* the next batch has room */
+    b->on->room(b->serve); /* the next batch has room */
 }
 
 static void on_linger_over(void *arg) {
@@ -281,9 +281,10 @@ void bulk_drain(struct bulk *b) {
 
 /* ---- life ---- */
 
-struct bulk *bulk_new(struct serve *s) {
+struct bulk *bulk_new(struct serve *s, const struct delivery_events *on) {
     struct bulk *b = must_zalloc(sizeof *b);
     b->serve = s;
+    b->on = on;
     b->filling = batch_new();
     b->items_max = ITEMS_MAX;
     timer_init(&b->linger, s->loop, on_linger_over, b);

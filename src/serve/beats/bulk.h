@@ -7,14 +7,14 @@
  * batch fills. */
 #pragma once
 
-#include "serve/request/context.h"
+#include "serve/beats/delivery.h"
 
 struct bulk;
-struct parcel;
 
 enum bulk_state { BULK_UNKNOWN, BULK_ON, BULK_OFF };
 
-struct bulk *bulk_new(struct serve *s);
+/* Borrows `on`. */
+struct bulk *bulk_new(struct serve *s, const struct delivery_events *on);
 void bulk_free(struct bulk *b);
 /* A reload: whether bulk is wanted, or the service token, may have changed. */
 void bulk_adopt(struct bulk *b);

@@ -6,9 +6,9 @@
 #include "base/panic.h"
 #include "serve/beats/bulk.h"
 #include "serve/beats/comeback.h"
-#include "serve/beats/flush.h"
-#include "serve/beats/storing.h"
-#include "serve/beats/verdict.h"
+#include "serve/beats/sending.h"
+#include "serve/beats/settling.h"
+#include "serve/beats/telling.h"
 #include "serve/gate/admission.h"
 
 #include <stdatomic.h>
@@ -23,24 +23,17 @@ enum {
 struct claims {
     struct serve *serve;
     struct timer timer;
-    struct list settling; /* replies that are awaited */
-    size_t settling_count;
     bool asking;
     bool noted;             /* something became due since we asked */
     bool more;              /* is due, as far as we know */
     bool none_due;          /* draining: nothing was due when we last looked */
     bool unopened;          /* logged: a beat that does not open */
     int64_t quiet_until_ms; /* monotonic: nothing is claimed before, others may have to tell */
-    uint64_t arrivals;      /* of Redis, that we have told everything to */
     uint64_t spilled;       /* of beats held in memory meanwhile, that we have seen to */
     uint64_t claim;         /* of the question under way */
     size_t limit;           /* likewise */
     size_t reserved;        /* places kept for what it brings */
 };
-
-bool claims_may_claim(const struct serve *s) {
-    return durable_is_here(s) && s->claims->arrivals == atomic_load(&s->shared->beats.arrivals);
-}
 
 /* In bulk one worker sends for all, so that what is due travels together; to hurry at the end all
  * help. */
@@ -61,70 +54,8 @@ static bool is_quiet(const struct claims *c) {
 static size_t room(const struct serve *s) {
     size_t room = 0;
     if (is_ours(s) && !is_quiet(s->claims))
-        room = bulk_is_on(s) ? room_in_bulk(s) : flush_room(s->flush);
+        room = bulk_is_on(s) ? room_in_bulk(s) : sending_room(s->sending);
     return room < CLAIMS_MAX ? room : CLAIMS_MAX;
-}
-
-/* ---- settling ---- */
-
-struct settling {
-    struct list link;
-    struct serve *serve;
-    struct delivery delivery;
-    enum beat_answer answer;
-};
-
-static void settling_free(struct settling *g) {
-    list_remove(&g->link);
-    g->serve->claims->settling_count--;
-    free(g);
-}
-
-/* Nobody else says what became of it. A failed one lives on in Redis. */
-static void settle_alone(struct serve *s, const struct delivery *d, enum beat_answer answer) {
-    bool delivered = answer != BEAT_FAILED;
-    metric_add(METRIC_BEATS_DELIVERED, delivered);
-    comeback_give_back_later(s, d, !delivered);
-}
-
-static void on_settled(void *arg, const struct redis_reply *reply) {
-    struct settling *g = arg;
-    struct serve *s = g->serve;
-    enum durable_done_result result = (enum durable_done_result)redis_integer(reply);
-    if (!reply)
-        settle_alone(s, &g->delivery, g->answer);
-    else if (result == DURABLE_NEWER_WAITS)
-        metric_add(METRIC_BEATS_SUPERSEDED, 1);
-    else if (result == DURABLE_NOTED && g->answer != BEAT_FAILED)
-        metric_add(METRIC_BEATS_DELIVERED, 1);
-    settling_free(g);
-}
-
-/* What this process should know when Redis is away. */
-static void note_here(struct serve *s, const struct delivery *d, enum beat_answer answer,
-                      int verdict_status, const char *message) {
-    if (answer == BEAT_FAILED)
-        return;
-    struct agents *agents = s->shared->agents;
-    struct agent *agent = agents_lock(agents, &d->id, true);
-    beat_learn(&agent->beat, d->sequence, answer == BEAT_TAKEN, d->status, clock_mono_ms());
-    if (verdict_status != 0)
-        verdict_keep(s, agent, d->token, verdict_status, message);
-    agents_unlock(agents, agent);
-}
-
-void claims_settle(struct serve *s, const struct delivery *d, enum beat_answer answer,
-                   int verdict_status, const char *message) {
-    struct durable_verdict verdict = {verdict_status, d->token, message, VERDICT_MS};
-    note_here(s, d, answer, verdict_status, message);
-    struct settling *g = must_zalloc(sizeof *g);
-    *g = (struct settling){.serve = s, .delivery = *d, .answer = answer};
-    list_push_back(&s->claims->settling, &g->link);
-    s->claims->settling_count++;
-    if (durable_done(s, d, answer, &verdict, on_settled, g))
-        return;
-    settle_alone(s, d, answer);
-    settling_free(g);
 }
 
 /* ---- claiming ---- */
@@ -142,7 +73,7 @@ static void give_back(struct claims *c, const struct parcel *p) {
                   "connect_cache.key_file, or JWT secret?",
                   F_NONE);
     c->unopened = true;
-    claims_settle(c->serve, &p->delivery, BEAT_FAILED, 0, "");
+    settling_end(c->serve, &p->delivery, BEAT_FAILED, 0, "");
 }
 
 static void send_all(struct claims *c, const struct redis_reply *reply, size_t count) {
@@ -150,7 +81,7 @@ static void send_all(struct claims *c, const struct redis_reply *reply, size_t c
     for (size_t i = 0; i < count; i++) {
         struct parcel p;
         if (durable_read_claimed(s, reply, i, c->claim, &p))
-            flush_carry_any(s->flush, &p);
+            sending_carry_any(s->sending, &p);
         else
             give_back(c, &p);
     }
@@ -170,7 +101,7 @@ static void on_claimed(void *arg, const struct redis_reply *reply) {
     struct serve *s = c->serve;
     struct durable_claims found;
     c->asking = false;
-    flush_unreserve(s->flush, c->reserved);
+    sending_unreserve(s->sending, c->reserved);
     if (!reply) {
         timer_start(&c->timer, LOOK_MS);
         return;
@@ -189,13 +120,13 @@ static void ask(struct claims *c) {
     struct serve *s = c->serve;
     c->noted = false;
     c->limit = room(s);
-    c->reserved = !bulk_is_on(s) && flush_reserve(s->flush, c->limit) ? c->limit : 0;
+    c->reserved = !bulk_is_on(s) && sending_reserve(s->sending, c->limit) ? c->limit : 0;
     if (c->limit == 0 && !is_quiet(c))
         (void)admission_room_or_wake(s);
     c->claim = durable_new_claim(s);
     c->asking = durable_claim(s, c->limit, c->claim, on_claimed, c);
     if (!c->asking)
-        flush_unreserve(s->flush, c->reserved);
+        sending_unreserve(s->sending, c->reserved);
 }
 
 static void on_hello(void *arg, const struct redis_reply *reply) {
@@ -210,19 +141,16 @@ static void on_hello(void *arg, const struct redis_reply *reply) {
 
 /* Redis came: it hears first what happened without it. */
 static bool has_told(struct claims *c) {
-    uint64_t arrivals = atomic_load(&c->serve->shared->beats.arrivals);
-    if (c->arrivals != arrivals) {
-        c->quiet_until_ms = INT64_MAX; /* until it is said how long */
-        if (comeback_tell(c->serve, on_hello, c))
-            c->arrivals = arrivals;
-    }
-    return c->arrivals == arrivals;
+    if (telling_is_complete(c->serve))
+        return true;
+    c->quiet_until_ms = INT64_MAX; /* until it is said how long */
+    return comeback_tell(c->serve, on_hello, c);
 }
 
 /* Redis was slow, and is quick enough again: what memory holds meanwhile goes there. */
 static void gather(struct claims *c) {
     uint64_t spilled = atomic_load(&c->serve->shared->beats.spilled);
-    if (c->spilled != spilled && storing_is_possible(c->serve) && comeback_gather(c->serve))
+    if (c->spilled != spilled && durable_is_prompt(c->serve) && comeback_gather(c->serve))
         c->spilled = spilled;
 }
 
@@ -289,7 +217,7 @@ void claims_drain(struct serve *s) {
 
 bool claims_are_idle(const struct serve *s) {
     const struct claims *c = s->claims;
-    return !c || (c->settling_count == 0 && (c->none_due || !durable_is_here(s)));
+    return !c || c->none_due || !durable_is_here(s);
 }
 
 /* ---- life ---- */
@@ -299,7 +227,6 @@ struct claims *claims_new(struct serve *s) {
         return NULL;
     struct claims *c = must_zalloc(sizeof *c);
     c->serve = s;
-    list_init(&c->settling);
     timer_init(&c->timer, s->loop, look, c);
     timer_start(&c->timer, 0);
     return c;
@@ -309,7 +236,5 @@ void claims_free(struct claims *c) {
     if (!c)
         return;
     timer_stop(&c->timer);
-    list_each_safe (at, &c->settling)
-        settling_free(container_of(at, struct settling, link));
     free(c);
 }

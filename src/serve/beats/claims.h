@@ -15,13 +15,7 @@ void claims_on_redis(struct serve *s, bool here);
 void claims_wake(struct serve *s);
 /* A beat is due that nobody has. */
 void claims_note_due(struct serve *s);
-/* Was everything told that happened while Redis was away? Nothing may be claimed before. */
-bool claims_may_claim(const struct serve *s);
 /* TERM: what is due is sent; the rest stays in Redis. */
 void claims_drain(struct serve *s);
 /* Has nothing to wait for: no reply, and when draining nothing that is due. */
 bool claims_are_idle(const struct serve *s);
-
-/* A claimed beat has come to its end. `verdict_status` as in delivery_end. */
-void claims_settle(struct serve *s, const struct delivery *d, enum beat_answer answer,
-                   int verdict_status, const char *message);

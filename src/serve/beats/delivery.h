@@ -1,5 +1,6 @@
-/* A held beat on its way to the controller: taken from its agent, and settled by the answer. The
- * two ways there, one by one (flush.c) and in bulk (bulk.c), begin and end alike. */
+/* A held beat on its way to the controller: taken from its agent, and settled by the answer
+ * (settling.h). The two ways there, one by one (sending.h) and in bulk (bulk.h), begin and end
+ * alike. */
 #pragma once
 
 #include "serve/request/context.h"
@@ -27,6 +28,11 @@ void delivery_begin(struct agent *agent);
 
 /* A beat that came at `received_ms` has got the controller's answer: times its way. */
 void delivery_time(int64_t received_ms);
-/* `verdict_status` 0: no verdict, and `message` is not looked at. The agent is not locked. */
-void delivery_end(struct serve *s, const struct delivery *d, enum beat_answer answer,
-                  int verdict_status, const char *message);
+/* Whom the two ways tell. Both from the loop, no agent is locked. */
+struct delivery_events {
+    /* How it ended: `verdict_status` 0: no verdict, and `message` is not looked at. */
+    void (*end)(struct serve *s, const struct delivery *d, enum beat_answer answer,
+                int verdict_status, const char *message);
+    /* There may be room for others. */
+    void (*room)(struct serve *s);
+};

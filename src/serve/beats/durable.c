@@ -6,7 +6,6 @@
 #include "base/secret.h"
 #include "rules/trust/seal.h"
 #include "serve/beats/bulk.h"
-#include "serve/beats/flush.h"
 #include "serve/redis/keys.h"
 #include "serve/redis/scripts.h"
 
@@ -130,7 +129,7 @@ static bool read_status(struct span text, enum beat_status *out) {
 }
 
 static void add_policy(struct words *w, struct serve *s, const struct agent_id *id) {
-    struct beat_policy policy = flush_policy(s->shared->config);
+    struct beat_policy policy = beat_policy_of(s->shared->config);
     uint64_t phase = agents_hash(s->shared->agents, id);
     add_int(w, (int64_t)(phase % (uint64_t)policy.interval_ms));
     add_int(w, policy.interval_ms);
@@ -421,6 +420,11 @@ bool durable_lift(struct serve *s, const struct agent_id *id, redis_done *done, 
 bool durable_is_here(const struct serve *s) {
     return s->redis && redis_is_here(s->redis) &&
            (size_t)atomic_load(&s->shared->beats.here) == s->shared->worker_count;
+}
+
+bool durable_is_prompt(const struct serve *s) {
+    return durable_is_here(s) &&
+           redis_lag_ms(s->redis) <= s->shared->config->heartbeat.ack_budget_ms;
 }
 
 void durable_stamp(const struct serve *s, struct agent *agent) {

@@ -3,7 +3,8 @@
  *
  *   storing.c   a beat is received: stored, and acknowledged once Redis has answered
  *   claims.c    beats that are due are claimed by whoever has room, sent, and settled
- *   comeback.c  what happened while Redis was away is told to it
+ *   settling.c  what became of a claimed one is told
+ *   telling.c   what the controller said of an agent is told; comeback.c: when Redis was away
  *   turn.c      disconnects and forwarded beats take the agent first
  *
  * Each beat has a stamp: microseconds of Redis' clock at its receipt, rising per agent; it is its
@@ -28,6 +29,8 @@ void durable_adopt(struct durable *d);
 /* Is Redis the place for beats now? When all workers of the process reach it: else what one worker
  * put there another would not find. */
 bool durable_is_here(const struct serve *s);
+/* Likewise, and is it quick enough to be waited for? */
+bool durable_is_prompt(const struct serve *s);
 /* The agent's next sequence shall compare with those of other replicas. Under its lock. */
 void durable_stamp(const struct serve *s, struct agent *agent);
 /* Of a lease; never 0. */

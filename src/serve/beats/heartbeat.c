@@ -13,17 +13,17 @@
  *      |
  *      |-- the agent's first: sent at once, and its verdict awaited for a second
  *      |-- due now: sent at once
- *      '-- else: an appointment with flush
+ *      '-- else: an appointment (appointments.h)
  *   201. */
 #include "serve/beats/heartbeat.h"
 
 #include "base/clock.h"
 #include "base/metric.h"
+#include "rules/agents/verdict.h"
 #include "serve/beats/durable.h"
-#include "serve/beats/flush.h"
+#include "serve/beats/sending.h"
 #include "serve/beats/storing.h"
 #include "serve/beats/turn.h"
-#include "serve/beats/verdict.h"
 #include "serve/request/answer.h"
 
 enum {
@@ -65,7 +65,7 @@ static void note_organization(struct serve *s, const struct agent *agent, const 
 
 static struct arrival arrive(struct serve *s, struct agent *agent, const struct request *r,
                              const struct beat *beat) {
-    struct beat_policy policy = flush_policy(s->shared->config);
+    struct beat_policy policy = beat_policy_of(s->shared->config);
     int64_t now = clock_mono_ms();
     durable_stamp(s, agent);
     if (!agent->beat.status_known) /* the first that we see: its connect may have been elsewhere */
@@ -88,13 +88,14 @@ static void hold(struct serve *s, struct agent *agent, const struct request *r,
 
 static void take(struct serve *s, struct agent *agent, const struct request *r,
                  const struct beat *beat, struct reception *out) {
-    struct beat_policy policy = flush_policy(s->shared->config);
-    const struct verdict *v = verdict_for(s, agent, r->token);
-    bool shared = beat->passes ? durable_is_here(s) : storing_is_possible(s);
+    struct beat_policy policy = beat_policy_of(s->shared->config);
+    int64_t now_ms = clock_mono_ms();
+    const struct verdict *v = verdict_for(s->shared->agents, agent, r->token, now_ms);
+    bool shared = beat->passes ? durable_is_here(s) : durable_is_prompt(s);
     if (v && !shared) { /* else Redis, or the controller itself, knows whether it still holds */
         out->as = REFUSED;
         out->verdict = *v;
-    } else if (!beat_allowed(&agent->beat, &policy, clock_mono_ms())) {
+    } else if (!beat_allowed(&agent->beat, &policy, now_ms)) {
         out->as = TOO_MANY;
     } else if (beat->passes) {
         out->turn = turn_take(s, r, agent, &beat->kind);
@@ -122,13 +123,13 @@ static void hold_after_all(struct serve *s, struct request *r, struct reception 
     struct agent *agent = agents_lock(agents, &r->agent, true);
     hold(s, agent, r, &taken->arrival, taken);
     agents_unlock(agents, agent);
-    flush_launch(s->flush);
+    sending_launch(s->sending);
     if (taken->as == HELD)
         answer_held(s, r);
 }
 
 static void carry_on(struct serve *s, struct request *r, struct reception *taken) {
-    flush_launch(s->flush);
+    sending_launch(s->sending);
     switch (taken->as) {
     case STORES:
         if (!storing_start(s, r, &taken->arrival, &taken->facts))

@@ -2,16 +2,17 @@
 
 #include "base/clock.h"
 #include "base/metric.h"
+#include "serve/beats/appointments.h"
 #include "serve/beats/await.h"
 #include "serve/beats/durable.h"
-#include "serve/beats/flush.h"
+#include "serve/beats/sending.h"
 
 #include <stdatomic.h>
 
 /* Sends it, or sees that it will be sent. Returns whether a first beat's caller waits. */
 static bool pass_on(struct serve *s, struct agent *agent, struct caller *caller,
                     enum beat_place place) {
-    struct beat_policy policy = flush_policy(s->shared->config);
+    struct beat_policy policy = beat_policy_of(s->shared->config);
     /* Whoever is at it makes the next appointment. */
     if (agent->beat.sending || agent->beat.blocked)
         return false;
@@ -20,12 +21,12 @@ static bool pass_on(struct serve *s, struct agent *agent, struct caller *caller,
     bool may_send = !durable_is_here(s); /* else it is put there when it can be */
     if (may_send && place == BEAT_FIRST && caller->x) {
         struct await *a = await_new(s, caller, s->redis != NULL);
-        if (flush_prepare(s->flush, agent, await_waiter(a)))
+        if (sending_prepare(s->sending, agent, await_waiter(a)))
             return true;
         await_cancel(a, caller);
     }
-    if (!(may_send && due && flush_send(s->flush, agent)))
-        flush_schedule(s, agent);
+    if (!(may_send && due && sending_take(s->sending, agent)))
+        appointments_schedule(s, agent);
     return false;
 }
 

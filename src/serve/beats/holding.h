@@ -1,4 +1,4 @@
-/* Beats held in memory: in their agent, from where flush.c sends them. The way of all beats without
+/* Beats held in memory: in their agent, from where they are sent. The way of all beats without
  * Redis, and of those that it did not take in time. */
 #pragma once
 
@@ -12,9 +12,9 @@ struct arrival {
     int64_t received_ms; /* monotonic */
 };
 
-/* Holds it, and sends it or sees that it will be sent. Under the agent's lock; flush_launch once it
- * is unlocked. True: it is a first one and was sent; `caller` was taken, and is answered when the
- * controller has spoken. A `caller` without client (x is NULL) waits for nothing. */
+/* Holds it, and sends it or sees that it will be sent. Under the agent's lock; sending_launch once
+ * it is unlocked. True: it is a first one and was sent; `caller` was taken, and is answered when
+ * the controller has spoken. A `caller` without client (x is NULL) waits for nothing. */
 bool holding_take(struct serve *s, struct agent *agent, const struct arrival *a,
                   struct caller *caller);
 

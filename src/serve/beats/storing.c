@@ -4,18 +4,19 @@
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/secret.h"
+#include "rules/agents/verdict.h"
+#include "serve/beats/appointments.h"
 #include "serve/beats/await.h"
-#include "serve/beats/bulk.h"
-#include "serve/beats/claims.h"
-#include "serve/beats/comeback.h"
 #include "serve/beats/durable.h"
-#include "serve/beats/flush.h"
+#include "serve/beats/sending.h"
+#include "serve/beats/telling.h"
 #include "serve/beats/verdict.h"
 
 #include <stdlib.h>
 
 struct storing_queue {
     struct serve *serve;
+    storing_due *on_due;
     struct list waiting; /* agents wait for these: the oldest first */
     struct list others;  /* nobody does: held in memory meanwhile, or moved from there */
     struct timer budget;
@@ -62,7 +63,7 @@ static void fall_back(struct storing *st) {
     struct agent *agent = agents_lock(agents, &st->delivery.id, true);
     bool waits = holding_take(s, agent, &a, &st->caller);
     agents_unlock(agents, agent);
-    flush_launch(s->flush);
+    sending_launch(s->sending);
     st->in_memory = true;
     if (!waits && st->caller.x) {
         metric_add(METRIC_BEATS_ACK_MEMORY, 1);
@@ -133,10 +134,10 @@ static bool send_claimed(struct storing *st, bool first) {
     struct serve *s = st->serve;
     struct parcel p = {.delivery = st->delivery, .body = body_of(st), .token = token_of(st)};
     if (first && st->caller.x) {
-        flush_carry(s->flush, &p, await_waiter(await_new(s, &st->caller, false)));
+        sending_carry(s->sending, &p, await_waiter(await_new(s, &st->caller, false)));
         return true;
     }
-    flush_carry_any(s->flush, &p);
+    sending_carry_any(s->sending, &p);
     return false;
 }
 
@@ -159,14 +160,14 @@ static void keep_in_memory(struct storing *st) {
     if (!agent)
         return;
     if (agent->beat.held && !agent->beat.sending && !agent->beat.blocked)
-        flush_schedule(st->serve, agent);
+        appointments_schedule(st->serve, agent);
     agents_unlock(agents, agent);
 }
 
 static void store_no_more(struct storing *st) {
     struct serve *s = st->serve;
     if (st->reserved && !redis_is_here(s->redis)) /* it may have been given to us */
-        comeback_give_back_later(s, &st->delivery, false);
+        telling_give_back_later(s, &st->delivery, false);
     if (st->in_memory)
         keep_in_memory(st);
     else
@@ -178,14 +179,14 @@ static void on_stored(void *arg, const struct redis_reply *reply) {
     struct serve *s = st->serve;
     struct durable_stored r;
     if (st->reserved)
-        flush_unreserve(s->flush, 1);
+        sending_unreserve(s->sending, 1);
     if (reply) {
         durable_read_stored(s, reply, &r);
         learn(st, &r);
         count(st, &r);
         answer(st, &r);
         if (r.due)
-            claims_note_due(s);
+            s->storing->on_due(s);
     } else {
         store_no_more(st);
     }
@@ -193,11 +194,6 @@ static void on_stored(void *arg, const struct redis_reply *reply) {
 }
 
 /* ---- asking ---- */
-
-bool storing_is_possible(const struct serve *s) {
-    return durable_is_here(s) &&
-           redis_lag_ms(s->redis) <= s->shared->config->heartbeat.ack_budget_ms;
-}
 
 static struct storing *storing_new(struct serve *s, const struct arrival *a,
                                    const struct agent_id *id) {
@@ -217,9 +213,13 @@ static struct storing *storing_new(struct serve *s, const struct arrival *a,
     return st;
 }
 
+static bool may_claim(const struct serve *s) {
+    return durable_is_here(s) && telling_is_complete(s);
+}
+
 static bool ask(struct storing *st, const struct storing_facts *facts, bool heed) {
     struct serve *s = st->serve;
-    bool reserved = facts->urgent && claims_may_claim(s) && flush_reserve(s->flush, 1);
+    bool reserved = facts->urgent && may_claim(s) && sending_reserve(s->sending, 1);
     if (reserved)
         st->delivery.claim = durable_new_claim(s);
     struct durable_beat beat = {.delivery = &st->delivery,
@@ -232,7 +232,7 @@ static bool ask(struct storing *st, const struct storing_facts *facts, bool heed
     if (durable_store(s, &beat, on_stored, st))
         return true;
     if (reserved)
-        flush_unreserve(s->flush, 1);
+        sending_unreserve(s->sending, 1);
     return false;
 }
 
@@ -271,9 +271,10 @@ bool storing_move(struct serve *s, struct agent *agent) {
 
 /* ---- life ---- */
 
-struct storing_queue *storing_queue_new(struct serve *s) {
+struct storing_queue *storing_queue_new(struct serve *s, storing_due *on_due) {
     struct storing_queue *q = must_zalloc(sizeof *q);
     q->serve = s;
+    q->on_due = on_due;
     list_init(&q->waiting);
     list_init(&q->others);
     timer_init(&q->budget, s->loop, on_budget_over, q);

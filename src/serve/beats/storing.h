@@ -14,11 +14,12 @@
 
 struct storing_queue;
 
-struct storing_queue *storing_queue_new(struct serve *s);
+/* A beat was stored that is due, and that nobody has. */
+typedef void storing_due(struct serve *s);
+
+struct storing_queue *storing_queue_new(struct serve *s, storing_due *on_due);
 void storing_queue_free(struct storing_queue *q);
 
-/* Is Redis here, and quick enough to be waited for? */
-bool storing_is_possible(const struct serve *s);
 /* What is known here of the agent, perhaps no more true. */
 struct storing_facts {
     uint64_t settled; /* up to this stamp its beats are */

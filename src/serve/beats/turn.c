@@ -3,9 +3,10 @@
 #include "base/clock.h"
 #include "base/metric.h"
 #include "base/panic.h"
-#include "serve/beats/comeback.h"
+#include "serve/beats/appointments.h"
 #include "serve/beats/delivery.h"
-#include "serve/beats/flush.h"
+#include "serve/beats/durable.h"
+#include "serve/beats/telling.h"
 #include "serve/beats/verdict.h"
 #include "serve/gate/fetch.h"
 #include "serve/request/access.h"
@@ -90,11 +91,11 @@ static void settle(struct turn *t, const struct fetched *result) {
         note_passed(t, agent);
     else if (taken)
         note_disconnected(t, agent);
-    else if (t->kind.is_beat && verdict_said(result, message))
+    else if (t->kind.is_beat && fetched_is_verdict(result, message))
         verdict_keep(s, agent, t->token_hash, result->status, message);
-    comeback_note(s, agent);
+    telling_note(s, agent);
     if (!turn_next(s, agent) && agent->beat.held)
-        flush_schedule(s, agent);
+        appointments_schedule(s, agent);
     agents_unlock(agents, agent);
 }
 
@@ -224,7 +225,7 @@ struct turn *turn_take(struct serve *s, const struct request *r, struct agent *a
     if (is_full(agent))
         return NULL;
     struct turn *t = turn_new(s, r, kind);
-    struct beat_policy policy = flush_policy(s->shared->config);
+    struct beat_policy policy = beat_policy_of(s->shared->config);
     struct beat_state *beat = &agent->beat;
     durable_stamp(s, agent);
     t->sequence = kind->is_beat ? beat_pass(beat, &policy, clock_mono_ms()) : beat->sequence;

@@ -1,7 +1,6 @@
 #include "serve/cache/purge.h"
 
 #include "base/clock.h"
-#include "serve/beats/verdict.h"
 #include "serve/cache/peers.h"
 #include "serve/request/request.h"
 
@@ -139,18 +138,6 @@ static void forget_agent(struct serve *s, const struct written *w, enum ending e
     refusals_forget(s->shared->refusals, &w->agent);
 }
 
-static void let_in(struct serve *s, const struct written *w) {
-    struct agent *agent = agents_lock(s->shared->agents, &w->agent, false);
-    if (!agent)
-        return;
-    bool still_true = agent->purged <= w->purges_seen;
-    if (still_true) {
-        verdict_lift(s, agent);
-        purge_readmit(s->shared, agent, w->peers_seen);
-    }
-    agents_unlock(s->shared->agents, agent);
-}
-
 static void make_stale(struct serve *s, const struct written *w) {
     struct notice n = {.kind = NOTICE_TAGS};
     uint64_t sequence = agents_count_purge(s->shared->agents);
@@ -171,10 +158,7 @@ void purge_after(struct serve *s, const struct written *w, enum ending ending, s
     ending = believed(w, ending);
     switch (w->effect) {
     case EFFECT_NONE:
-        return;
-    case EFFECT_LET_IN:
-        if (ending == ENDED_WELL)
-            let_in(s, w);
+    case EFFECT_LET_IN: /* makes nothing untrue */
         return;
     case EFFECT_AGENT_WRITTEN:
     case EFFECT_AGENT_DELETED:

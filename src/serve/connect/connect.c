@@ -15,9 +15,8 @@
 #include "base/metric.h"
 #include "base/secret.h"
 #include "rules/agents/refusals.h"
-#include "rules/agents/tags.h"
-#include "serve/cache/peers.h"
 #include "serve/cache/shelf.h"
+#include "serve/connect/facts.h"
 #include "serve/connect/flying.h"
 #include "serve/connect/refresh.h"
 #include "serve/connect/replay.h"
@@ -28,33 +27,6 @@
 static bool wants_no_cache(const struct request *r) {
     struct span control = r->http->fields.known[HTTP_CACHE_CONTROL];
     return control.ptr && http_list_has(control, SPAN("no-cache"));
-}
-
-/* Does the agent get further with the token it would hear? After a change of the JWT secrets that
- * is looked at once; an answer that leads to a 401 is forgotten. */
-static bool keeps_trust(struct serve *s, struct agent *agent, const struct grant_pass *pass) {
-    if (agent->trusted == s->trust)
-        return true;
-    if (replay_is_taken(s, agent->grant, pass)) {
-        agent->trusted = s->trust;
-        return true;
-    }
-    agents_set_grant(s->shared->agents, agent, NULL);
-    return false;
-}
-
-struct plan_facts connect_facts(struct serve *s, struct agent *agent, const struct grant_pass *pass,
-                                bool no_cache) {
-    struct plan_facts facts = {.no_cache = no_cache};
-    struct grant_policy policy = replay_policy(s);
-    facts.known = agent->grant && grant_is_of(agent->grant, pass) && keeps_trust(s, agent, pass);
-    if (!facts.known)
-        return facts;
-    facts.age = grant_age(agent->grant, &policy, clock_wall_ms());
-    facts.owed = agent->owed;
-    facts.written = agent->outdated || peers_is_deaf(s->shared) ||
-                    tags_written_since(s->shared->tags, &agent->tags, agent->learnt);
-    return facts;
 }
 
 static enum flying_reason reason_of(const struct plan_facts *facts) {
@@ -92,7 +64,7 @@ static struct boarding limit(struct serve *s, struct agent *agent, struct reques
 /* Under the agent's lock. */
 static struct boarding board(struct serve *s, struct agent *agent, struct request *r,
                              const struct grant_pass *pass) {
-    struct plan_facts facts = connect_facts(s, agent, pass, wants_no_cache(r));
+    struct plan_facts facts = facts_gather(s, agent, pass, wants_no_cache(r));
     /* To follow a flight that is in the air costs the controller nothing. */
     bool follows = flying_is_asked(s, agent, pass);
     bool may_ask = !plan_needs_place(&facts) || follows || refresh_take_place(s);

@@ -6,7 +6,6 @@
 #include "base/random.h"
 #include "base/secret.h"
 #include "rules/agents/tags.h"
-#include "serve/beats/verdict.h"
 #include "serve/cache/peers.h"
 #include "serve/cache/shelf.h"
 #include "serve/connect/flying_inside.h"
@@ -245,7 +244,7 @@ static enum attempt_end attempt_end(const struct fetched *f) {
     char message[256];
     if (controller_failed(f))
         return ATTEMPT_UNDONE;
-    return verdict_said(f, message) ? ATTEMPT_REFUSED : ATTEMPT_FINE;
+    return fetched_is_verdict(f, message) ? ATTEMPT_REFUSED : ATTEMPT_FINE;
 }
 
 static void on_fetched(void *arg, const struct fetched *fetched) {
@@ -371,7 +370,7 @@ struct passenger *flying_board(struct serve *s, struct agent *agent, const struc
     struct flight *flight = find_flight(s, agent, ticket->pass);
     if (!flight)
         return start_flight(s, agent, r, ticket);
-    return r ? join_flight(s, flight, r, ticket) : NULL;
+    return join_flight(s, flight, r, ticket);
 }
 
 /* ---- departure ---- */
@@ -473,7 +472,7 @@ void flying_depart(struct passenger *p, const struct request *r) {
         depart_follower(p, r);
 }
 
-void flying_depart_refresh(struct passenger *p, struct span body) {
+static void depart_refresh(struct passenger *p, struct span body) {
     struct str *head = &p->serve->head;
     char id[AGENT_ID_HEX], correlation[RANDOM_UUID];
     agent_id_text(&p->pass.id, id);
@@ -486,4 +485,15 @@ void flying_depart_refresh(struct passenger *p, struct span body) {
              AGENT_ID_HEX, id, p->serve->shared->upstream_authority, RANDOM_UUID, correlation,
              body.len);
     start_fetch(p, str_span(head), body, REFRESH_CALL_MS, false);
+}
+
+void flying_refresh(struct serve *s, const struct grant_pass *pass, struct span body) {
+    struct agents *agents = s->shared->agents;
+    struct flying_ticket ticket = {.pass = pass, .reason = FLYING_STALE};
+    struct agent *agent = agents_lock(agents, &pass->id, true);
+    bool is_asked = flying_is_asked(s, agent, pass);
+    struct passenger *p = is_asked ? NULL : start_flight(s, agent, NULL, &ticket);
+    agents_unlock(agents, agent);
+    if (p)
+        depart_refresh(p, body);
 }

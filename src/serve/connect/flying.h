@@ -25,8 +25,7 @@ struct flying_ticket {
     int retry_after_s; /* of the refusal */
 };
 
-/* Under the agent's lock. `r` NULL: a refresh, for which nobody waits. NULL when the flight is
- * full, or for a refresh when one is in the air already. */
+/* Under the agent's lock. NULL when the flight is full. */
 struct passenger *flying_board(struct serve *s, struct agent *agent, const struct request *r,
                                const struct flying_ticket *ticket);
 /* Is a flight for this proof in the air that may be joined? Under the agent's lock. */
@@ -34,5 +33,6 @@ bool flying_is_asked(struct serve *s, struct agent *agent, const struct grant_pa
 
 /* Once the agent is unlocked. */
 void flying_depart(struct passenger *p, const struct request *r);
-/* A refresh: the request's body, which holds the secret, and is copied. */
-void flying_depart_refresh(struct passenger *p, struct span body);
+/* A refresh, for which nobody waits, unless somebody asks already. `body` is the request's, which
+ * holds the secret, and is copied. */
+void flying_refresh(struct serve *s, const struct grant_pass *pass, struct span body);

@@ -11,7 +11,7 @@
 #include "base/panic.h"
 #include "base/secret.h"
 #include "serve/cache/shelf.h"
-#include "serve/connect/connect.h"
+#include "serve/connect/facts.h"
 #include "serve/connect/refresh.h"
 #include "serve/limits/limiting.h"
 
@@ -53,7 +53,7 @@ static struct grant *take_from_shelf(struct passenger *p, struct agent *agent,
 /* As if the grant had been here before. Under the agent's lock. */
 static struct plan plan_again(struct passenger *p, struct agent *agent) {
     struct serve *s = p->serve;
-    struct plan_facts facts = connect_facts(s, agent, &p->pass, false);
+    struct plan_facts facts = facts_gather(s, agent, &p->pass, false);
     bool may_choose = p->caller.x && p->denied == ERR_OK;
     bool may_ask = !plan_needs_place(&facts) || (may_choose && refresh_take_place(s));
     struct plan plan = plan_connect(&facts, may_ask);

@@ -93,12 +93,10 @@ bool lesson_learn(const struct lesson *l, struct serve *s, struct agent *agent) 
         return false;
     if (l->grant)
         learn_grant(l, s, agent);
-    if (verdict_said(f, message))
+    if (fetched_is_verdict(f, message))
         learn_refusal(l, s->shared, agent, message);
     /* Let in by the controller itself: whatever it said to heartbeats before is over. */
-    if (f->error == ERR_OK && f->status / 100 == 2) {
-        verdict_lift(s, agent);
-        purge_readmit(s->shared, agent, l->peers_seen);
-    }
+    if (f->error == ERR_OK && f->status / 100 == 2)
+        verdict_let_in(s, agent, l->peers_seen);
     return l->grant != NULL;
 }

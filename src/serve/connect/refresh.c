@@ -6,7 +6,6 @@
 #include "base/panic.h"
 #include "io/vault.h"
 #include "rules/gate/limit.h"
-#include "serve/connect/flying.h"
 #include "serve/gate/admission.h"
 
 #include <stdatomic.h>
@@ -27,6 +26,7 @@ struct slot {
 
 struct refresh {
     struct serve *serve;
+    refresh_go *go;
     struct vault *vault;
     struct timer timer;
     struct slot **queue; /* a ring, oldest at `first` */
@@ -94,26 +94,24 @@ static struct slot *take_oldest(struct refresh *r) {
     return slot;
 }
 
-/* Asks, unless somebody does already. */
-static void ask_again(struct refresh *r, const struct slot *slot, bool in_time) {
-    struct serve *s = r->serve;
-    struct flying_ticket ticket = {.pass = &slot->pass, .reason = FLYING_STALE};
-    struct agent *agent = agents_lock(s->shared->agents, &slot->pass.id, true);
-    agent->refreshing = false;
-    struct passenger *p = in_time ? flying_board(s, agent, NULL, &ticket) : NULL;
-    agents_unlock(s->shared->agents, agent);
-    metric_add(in_time ? METRIC_REFRESH_SENT : METRIC_REFRESH_DROPPED, 1);
-    if (p)
-        flying_depart_refresh(p, (struct span){slot->body, slot->body_len});
-}
-
 static bool is_late(const struct slot *slot) {
     return clock_mono_ms() - slot->since_ms > REFRESH_WAIT_MS;
 }
 
+/* The agent may want another. */
+static void let_go(struct refresh *r, const struct slot *slot) {
+    struct agents *agents = r->serve->shared->agents;
+    struct agent *agent = agents_lock(agents, &slot->pass.id, true);
+    agent->refreshing = false;
+    agents_unlock(agents, agent);
+}
+
 static void take_one(struct refresh *r, bool in_time) {
     struct slot *slot = take_oldest(r);
-    ask_again(r, slot, in_time);
+    if (in_time)
+        r->go(r->serve, &slot->pass, (struct span){slot->body, slot->body_len});
+    metric_add(in_time ? METRIC_REFRESH_SENT : METRIC_REFRESH_DROPPED, 1);
+    let_go(r, slot);
     vault_give(r->vault, slot);
 }
 
@@ -127,9 +125,10 @@ static void on_alarm(void *arg) {
     set_alarm(r);
 }
 
-struct refresh *refresh_new(struct serve *s) {
+struct refresh *refresh_new(struct serve *s, refresh_go *go) {
     struct refresh *r = must_zalloc(sizeof *r);
     r->serve = s;
+    r->go = go;
     size_t wanted = (REFRESH_SLOTS + s->shared->worker_count - 1) / s->shared->worker_count;
     r->vault = vault_new(wanted, sizeof(struct slot));
     r->size = vault_slots(r->vault);

@@ -13,7 +13,11 @@ struct refresh;
 
 enum { REFRESH_SLOTS = 1024, REFRESH_WAIT_MS = 30000 };
 
-struct refresh *refresh_new(struct serve *s);
+/* Its turn has come: the controller is to be asked, unless somebody does already. `body` is the
+ * connect's; borrowed, cleansed afterwards. */
+typedef void refresh_go(struct serve *s, const struct grant_pass *pass, struct span body);
+
+struct refresh *refresh_new(struct serve *s, refresh_go *go);
 /* Cleanses what waits. */
 void refresh_free(struct refresh *r);
 

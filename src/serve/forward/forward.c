@@ -10,8 +10,9 @@
 #include "serve/forward/forward.h"
 
 #include "base/panic.h"
+#include "serve/beats/verdict.h"
 #include "serve/cache/purge.h"
-#include "serve/gate/admission.h"
+#include "serve/gate/passage.h"
 #include "serve/limits/limiting.h"
 #include "serve/request/access.h"
 #include "serve/request/answer.h"
@@ -70,11 +71,24 @@ static enum ending ending_of(int status) {
     return status / 100 == 2 ? ENDED_WELL : status >= 500 ? ENDED_UNKNOWN : ENDED_BADLY;
 }
 
+/* By a connect that we could not read. What was written since it was asked is truer. */
+static void note_let_in(struct forwarding *f) {
+    struct agents *agents = f->serve->shared->agents;
+    struct agent *agent = agents_lock(agents, &f->written.agent, false);
+    if (!agent)
+        return;
+    if (agent->purged <= f->written.purges_seen)
+        verdict_let_in(f->serve, agent, f->written.peers_seen);
+    agents_unlock(agents, agent);
+}
+
 static void on_head(void *arg, const struct http_response *head) {
     struct forwarding *f = arg;
     f->status = head->status;
     f->content_length = head->content_length;
     purge_after(f->serve, &f->written, ending_of(f->status), head->fields.known[HTTP_DATE]);
+    if (f->written.effect == EFFECT_LET_IN && f->status / 100 == 2)
+        note_let_in(f);
     if (!f->caller.x)
         return;
     access_mark(f->caller.x, OUTCOME_FORWARDED);
@@ -279,7 +293,7 @@ static void send_request(struct serve *s, struct request *r) {
                                 /* A write goes on without its client; a tunnel could not. */
                                 .upgrade = request_upgrades(r) && !purge_matters(&f->written)};
     struct admission_terms terms = terms_of(f, r);
-    f->passage = admission_call(s, &call, &terms, &passage_events, f);
+    f->passage = passage_start(s, &call, &terms, &passage_events, f);
 }
 
 void forward_journey(struct serve *s, struct request *r) {

@@ -3,7 +3,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/panic.h"
-#include "serve/beats/flush.h"
 
 #include <stdlib.h>
 
@@ -148,7 +147,7 @@ bool admission_room_or_wake(struct serve *s) {
 }
 
 /* If this worker has nothing to send the room is another's. */
-static void on_room(struct letter *letter, void *receiver) {
+static void tell_room(struct letter *letter, void *receiver) {
     struct desk *desk = container_of(letter, struct desk, room);
     struct serve *s = receiver;
     (void)admission_enter(s->shared);
@@ -156,7 +155,7 @@ static void on_room(struct letter *letter, void *receiver) {
     admission_look_only(s->shared);
     if (s->closing)
         return;
-    flush_wake(s->flush);
+    desk->on_room(s);
     (void)admission_enter(s->shared);
     admission_settle(s->shared, clock_mono_us(), "");
 }
@@ -248,10 +247,11 @@ void admission_free(struct admission *a) {
     free(a);
 }
 
-struct desk *admission_open(struct serve *s) {
+struct desk *admission_open(struct serve *s, void (*on_room)(struct serve *s)) {
     struct desk *desk = must_zalloc(sizeof *desk);
     desk->serve = s;
-    desk->room.deliver = on_room;
+    desk->on_room = on_room;
+    desk->room.deliver = tell_room;
     list_init(&desk->passages);
     (void)admission_enter(s->shared);
     s->shared->admission->desk[s->worker] = desk;

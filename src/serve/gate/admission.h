@@ -7,7 +7,7 @@
  *      |                            '-- its patience ends: ERR_CONTROLLER_BUSY
  *      '----- refused at once: ERR_CONTROLLER_BUSY, ERR_CONTROLLER_DOWN; and when to come again
  *
- * The gate is in admission.c, a call on its way in passage.c.
+ * The gate is here, a call on its way in passage.h.
  * One gate for all workers, behind a lock that is held for a look and a change, never over a call,
  * a write or a letter. An agent's lock may be held when it is taken, never the other way round. */
 #pragma once
@@ -17,7 +17,6 @@
 
 struct admission; /* the process's */
 struct desk;      /* a worker's */
-struct passage;   /* one call, from the wish to the end of its answer */
 
 struct admission *admission_new(const struct config *config, size_t worker_count);
 /* NULL is fine. */
@@ -25,23 +24,10 @@ void admission_free(struct admission *a);
 /* A reload: other places and another breaker; what was learnt stays. NULL is fine. */
 void admission_adopt(struct admission *a, const struct config *config);
 
-struct desk *admission_open(struct serve *s);
-/* The loops have stopped, the upstream is still there: who waits is told ERR_CANCELLED. */
-void admission_close(struct desk *desk);
+/* `on_room` is called on this worker when there is room for heartbeats that it has waited for
+ * (admission_room_or_wake). */
+struct desk *admission_open(struct serve *s, void (*on_room)(struct serve *s));
 void admission_desk_free(struct desk *desk);
-
-/* ---- calls ---- */
-
-/* As struct call_events (io/upstream.h), but for the end. */
-struct passage_events {
-    void (*on_head)(void *arg, const struct http_response *head);
-    void (*on_body)(void *arg, struct span bytes);
-    void (*on_turn)(void *arg); /* may be NULL */
-    /* `retry_after_s`: 0, or with ERR_CONTROLLER_BUSY and _DOWN when it makes sense to ask again.
-     */
-    void (*on_done)(void *arg, enum err error, int retry_after_s);
-    void (*on_drained)(void *arg); /* may be NULL */
-};
 
 struct admission_terms {
     enum gate_class class;
@@ -54,23 +40,6 @@ struct admission_terms {
     void *wanted_arg;
 };
 
-/* Never NULL: trouble comes through on_done, from the loop. The request is copied if it waits. */
-struct passage *admission_call(struct serve *s, const struct call_request *request,
-                               const struct admission_terms *terms, const struct passage_events *on,
-                               void *arg);
-/* Nobody is told. */
-void passage_cancel(struct passage *p);
-/* Can the controller have seen it? */
-bool passage_was_sent(const struct passage *p);
-/* From asking to the head of its answer, once that has come: microseconds. */
-int64_t passage_took_us(const struct passage *p);
-/* Is it past the gate? */
-bool passage_has_begun(const struct passage *p);
-void passage_pause(struct passage *p);
-void passage_resume(struct passage *p);
-void passage_write(struct passage *p, struct span bytes);
-size_t passage_unsent(const struct passage *p);
-
 /* The configured patience of a call somebody waits for. */
 int64_t admission_wait_ms(const struct serve *s);
 
@@ -81,7 +50,7 @@ bool admission_take(struct serve *s, enum gate_class class, struct gate_ticket *
 bool admission_has_room(struct serve *s, enum gate_class class);
 /* For how many, as it stands. */
 size_t admission_room(struct serve *s, enum gate_class class);
-/* Is there room for a heartbeat? If not, flush_wake is called on this worker when there is. */
+/* Is there room for a heartbeat? If not, `on_room` is called on this worker when there is. */
 bool admission_room_or_wake(struct serve *s);
 /* How long the controller is left alone; 0: it is not. */
 int64_t admission_pause_ms(const struct shared *shared);

@@ -7,10 +7,13 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* A worker's: what it has at the gate, and whether its flush waits for room. */
+struct passage_events;
+
+/* A worker's: what it has at the gate, and whether it waits for room for heartbeats. */
 struct desk {
     struct list passages;
-    struct letter room;           /* to flush_wake */
+    struct letter room; /* to on_room */
+    void (*on_room)(struct serve *s);
     bool wants_room, room_posted; /* under the lock */
     struct serve *serve;
 };

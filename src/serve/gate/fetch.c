@@ -2,6 +2,8 @@
 
 #include "base/panic.h"
 #include "base/secret.h"
+#include "rules/wire/payload.h"
+#include "serve/gate/passage.h"
 
 #include <stdlib.h>
 
@@ -67,7 +69,7 @@ struct fetch *fetch_start(struct serve *s, const struct call_request *request,
     f->arg = arg;
     str_init(&f->content_type, HTTP_HEAD_MAX);
     str_init(&f->body, body_max);
-    f->passage = admission_call(s, request, terms, &events, f);
+    f->passage = passage_start(s, request, terms, &events, f);
     return f;
 }
 
@@ -78,4 +80,10 @@ void fetch_cancel(struct fetch *f) {
 
 bool fetch_was_sent(const struct fetch *f) {
     return passage_was_sent(f->passage);
+}
+
+bool fetched_is_verdict(const struct fetched *result, char message[256]) {
+    bool is_no = result->status == 401 || result->status == 403 || result->status == 404;
+    return result->error == ERR_OK && is_no &&
+           payload_is_verdict(result->status, result->body, message);
 }

@@ -15,6 +15,10 @@ struct fetched {
     int64_t took_us;   /* see passage_took_us; 0: there was no answer */
 };
 
+/* Is this answer the controller's own no (401, 403, 404)? Anybody else's (a proxy's, a wrong
+ * prefix') is not. Copies the message. */
+bool fetched_is_verdict(const struct fetched *result, char message[256]);
+
 /* `done` is called once, from the loop, unless cancelled; *result is valid during the call. An
  * answer longer than `body_max` is ERR_UPSTREAM_PROTOCOL. */
 struct fetch *fetch_start(struct serve *s, const struct call_request *request,

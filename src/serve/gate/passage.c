@@ -1,10 +1,11 @@
-#include "serve/gate/admission_inside.h"
+#include "serve/gate/passage.h"
 
 #include "base/clock.h"
 #include "base/metric.h"
 #include "base/panic.h"
 #include "base/random.h"
 #include "base/secret.h"
+#include "serve/gate/admission_inside.h"
 
 #include <stdlib.h>
 
@@ -230,9 +231,9 @@ static enum gate_answer ask(struct passage *p, const struct call_request *reques
     return answer;
 }
 
-struct passage *admission_call(struct serve *s, const struct call_request *request,
-                               const struct admission_terms *terms, const struct passage_events *on,
-                               void *arg) {
+struct passage *passage_start(struct serve *s, const struct call_request *request,
+                              const struct admission_terms *terms, const struct passage_events *on,
+                              void *arg) {
     struct passage *p = must_zalloc(sizeof *p);
     p->serve = s;
     p->terms = *terms;
@@ -311,7 +312,7 @@ static struct passage *first_without_call(struct desk *desk) {
 }
 
 /* Those with a call are told by the upstream when it goes. */
-void admission_close(struct desk *desk) {
+void passage_cancel_all(struct desk *desk) {
     struct passage *p;
     while ((p = first_without_call(desk)) != NULL) {
         const struct passage_events *on = p->on;

@@ -69,14 +69,16 @@ struct shared {
 struct admission;
 struct desk;
 struct peers;
-struct flush;
 struct refresh;
 struct shelf;
-struct bulk;
 struct durable;
+struct telling;
+struct settling;
+struct bulk;
+struct sending;
+struct appointments;
 struct storing_queue;
 struct claims;
-struct comeback;
 struct shedding;
 struct access;
 
@@ -90,15 +92,18 @@ struct serve {
     struct token_verifier *verifier;
     uint64_t trust;    /* which secrets the verifier has: changes with them. Never 0 */
     struct desk *desk; /* at the gate to the controller */
-    struct flush *flush;
     struct refresh *refresh;
-    struct bulk *bulk;
     struct shelf *shelf;
-    /* NULL without Redis */
-    struct durable *durable;
+    /* Beats (serve/beats/beats.h) */
+    struct settling *settling;
+    struct bulk *bulk;
+    struct sending *sending;
+    struct appointments *appointments;
     struct storing_queue *storing;
+    /* NULL without Redis: */
+    struct durable *durable;
+    struct telling *telling;
     struct claims *claims;
-    struct comeback *comeback;
     struct list turns; /* that wait for their agent there (serve/beats/turn.c) */
     struct shedding *shedding;
     struct access *access;
