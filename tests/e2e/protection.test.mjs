@@ -1,6 +1,7 @@
 // What the controller is spared: how much it is asked at once, who waits and who is refused until
 // when, and how it is left alone while it fails.
 import assert from 'node:assert/strict';
+import net from 'node:net';
 import { describe, test } from 'node:test';
 import { eventually, sleep } from './support/child.mjs';
 import { FAILED, HIT, MISS, assertConnects, connect, path, using } from './support/connecting.mjs';
@@ -261,6 +262,25 @@ describe('places', SUITE, () => {
             seen.close();
             await eventually('none', async () => await inside('stream') === 0);
         }));
+
+    test('who takes his answer slowly is one of the streams, and keeps nobody waiting', async () => {
+        const body = Buffer.alloc(32 << 20, 'x');
+        const controller = await Controller.start((asked) => ({ body: asked.path === '/large' ? body : '{}' }));
+        const config = { queue: { api: 1, streams: 1, wait: '200ms' }, tls: { enabled: false } };
+        await using({ stub: controller, config }, async (gateway) => {
+            const inside = (kind) => gateway.metric('controller_calls', `class="${kind}"`);
+            const slow = net.connect(gateway.port, '127.0.0.1').pause();
+            slow.write(request('GET', '/large'));
+            await eventually('a stream', async () => await inside('stream') === 1);
+            assert.equal(await inside('api'), 0);
+            assert.equal((await call(gateway.target, 'GET', '/other')).status, 200);
+            let taken = 0;
+            slow.on('data', (bytes) => (taken += bytes.length)).resume();
+            await eventually('all of it', () => taken > body.length, 10000);
+            await eventually('its end', async () => await inside('stream') === 0);
+            slow.destroy();
+        });
+    });
 
     test('TERM while calls wait: they are served, and the end is 0', () =>
         withPatient({ queue: { connect: 1 } }, async (gateway, patient) => {

@@ -21,8 +21,9 @@ enum gate_class {
     GATE_CONNECT,   /* a bcrypt each */
     GATE_HEARTBEAT, /* and disconnects, alone or in bulk */
     GATE_API,
-    GATE_STREAM, /* upgrades, events, long polls: their places say how many there are, not how many
-                    the controller bears; nothing is learnt from how long they take */
+    GATE_STREAM, /* upgrades, events, long polls, answers that are taken slowly: their places say
+                    how many there are, not how many the controller bears; nothing is learnt from
+                    how long they take */
     GATE_PROBE,  /* the gateway's own question whether the controller is there: never waits for a
                     place of others, and is the only call that may have none */
     GATE_CLASSES,

@@ -78,8 +78,8 @@ static bool is_event_stream(const struct http_response *head) {
     return type.len >= events.len && span_equal_nocase((struct span){type.ptr, events.len}, events);
 }
 
-/* Only the answer says that a call is going to last. If there are too many of them it stays where
- * it is. */
+/* Only the answer says that a call is going to last, or how slowly its client takes it. If there
+ * are too many of them it stays where it is. */
 static void become_stream(struct passage *p) {
     struct gate *g = admission_enter(p->serve->shared);
     (void)gate_move(g, &p->ticket, GATE_STREAM);
@@ -280,9 +280,14 @@ bool passage_has_begun(const struct passage *p) {
     return p->call != NULL;
 }
 
+/* The controller has done its work, and only the client's pace counts now: who reads slowly takes
+ * no place from the calls of others. */
 void passage_pause(struct passage *p) {
-    if (p->call)
-        call_pause(p->call);
+    if (!p->call)
+        return;
+    call_pause(p->call);
+    if (p->ticket.class == GATE_API)
+        become_stream(p);
 }
 
 void passage_resume(struct passage *p) {
