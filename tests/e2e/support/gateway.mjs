@@ -3,24 +3,23 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import http from 'node:http';
-import os from 'node:os';
 import path from 'node:path';
 import { Child, build } from './child.mjs';
 import { JWT_SECRET } from './stub.mjs';
+import { discard, temporary } from './temporary.mjs';
 
 let certificate;
 
 /** One self-signed certificate a run (P-256: quick under valgrind, too). */
 export function testCertificate() {
     if (certificate) return certificate;
-    const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'aiwm-gateway-cert-'));
+    const dir = temporary('gateway-cert');
     const certificateFile = path.join(dir, 'tls.crt');
     const privateKeyFile = path.join(dir, 'tls.key');
     execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256',
         '-nodes', '-keyout', privateKeyFile, '-out', certificateFile, '-days', '2',
         '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'],
     { stdio: 'pipe' });
-    process.on('exit', () => fs.rmSync(dir, { recursive: true, force: true }));
     certificate = { certificateFile, privateKeyFile, ca: fs.readFileSync(certificateFile) };
     return certificate;
 }
@@ -54,7 +53,7 @@ export class Gateway {
     /** `config` is merged over the defaults above. YAML is a superset of JSON. */
     static async start(stub, { config = {}, env = {}, args = [] } = {}) {
         const gateway = new Gateway();
-        gateway.dir = fs.mkdtempSync(path.join(os.tmpdir(), 'aiwm-gateway-e2e-'));
+        gateway.dir = temporary('gateway-e2e');
         gateway.configFile = path.join(gateway.dir, 'gateway.yaml');
         gateway.config = merge(configFor(stub, gateway.dir), config);
         gateway.writeConfig(gateway.config);
@@ -159,7 +158,7 @@ export class Gateway {
 
     async #discard() {
         if (!this.child.ended) await this.child.kill();
-        fs.rmSync(this.dir, { recursive: true, force: true });
+        discard(this.dir);
     }
 }
 

@@ -3,29 +3,13 @@
 // so that it works whatever the front door demands.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { Child, eventually } from './child.mjs';
 import { freePort } from './ports.mjs';
 import { Resp } from './resp.mjs';
+import { discard, temporary } from './temporary.mjs';
 
 const TESTER = { username: 'tester', password: 'tester' };
-
-const directories = new Set();
-process.on('exit', () => {
-    for (const dir of directories) fs.rmSync(dir, { recursive: true, force: true });
-});
-
-function temporary(name) {
-    const dir = fs.mkdtempSync(path.join(os.tmpdir(), `aiwm-${name}-`));
-    directories.add(dir);
-    return dir;
-}
-
-function discard(dir) {
-    directories.delete(dir);
-    fs.rmSync(dir, { recursive: true, force: true });
-}
 
 // ---- certificates ----
 

@@ -1,16 +1,13 @@
 // Deadlines without waiting: the gateway runs with a clock that goes many times as fast.
 import { execFileSync } from 'node:child_process';
-import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { root } from './child.mjs';
+import { temporary } from './temporary.mjs';
 
 /** The environment that makes a child's time go `factor` times as fast. Not for sanitizer builds:
  * their runtime wants to be the first library loaded. */
 export function timelapse(factor) {
-    const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'aiwm-gateway-timelapse-'));
-    process.on('exit', () => fs.rmSync(dir, { recursive: true, force: true }));
-    const library = path.join(dir, 'timelapse.so');
+    const library = path.join(temporary('timelapse'), 'timelapse.so');
     execFileSync(process.env.CC ?? 'gcc', ['-D_GNU_SOURCE', '-O2', '-shared', '-fPIC', '-o', library,
         path.join(root, 'tests/support/timelapse.c'), '-ldl']);
     return { LD_PRELOAD: library, TIMELAPSE: String(factor) };
