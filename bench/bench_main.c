@@ -11,6 +11,8 @@
 enum { EXIT_USAGE = 64 };
 
 static int run(const struct bench_options *o, int argc, char **argv) {
+    if (o->out_dir && !report_prepare(o->out_dir))
+        return EXIT_FAILURE;
     struct campaign *c = campaign_new(o);
     char why[RUN_WHY] = "";
     enum { CANONICAL_MAX = 65536 };

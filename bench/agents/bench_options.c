@@ -201,7 +201,11 @@ static bool take_arguments(struct bench_options *o, int argc, char **argv, char 
     fill_long_options(long_options);
     optind = 0;
     opterr = 0;
-    for (int option; (option = getopt_long(argc, argv, "-:", long_options, NULL)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, "-:h", long_options, NULL)) != -1;) {
+        if (option == 'h') {
+            o->help = true;
+            continue;
+        }
         if (option == ':' || option == '?')
             return complain(
                 why, option == ':' ? "a value is missing: " : "unknown option: ", argv[optind - 1]);

@@ -42,9 +42,12 @@ enum run_end campaign_run(struct campaign *c, char why[RUN_WHY]) {
     size_t pem_len;
     if (!load_ca(o, &pem, &pem_len, why))
         return RUN_REFUSED;
-    struct identities *identities = identities_new((size_t)o->agents, o->agents_file, why);
+    char problem[IDENTITY_WHY] = "";
+    struct identities *identities = identities_new((size_t)o->agents, o->agents_file, problem);
     enum run_end end = RUN_REFUSED;
-    if (identities) {
+    if (!identities) {
+        (void)snprintf(why, RUN_WHY, "--agents-file %.120s: %.120s", o->agents_file, problem);
+    } else {
         end = run_all(c, identities, (struct span){pem, pem_len}, why);
         identities_free(identities);
     }
@@ -165,8 +168,9 @@ static void print_section(const struct record_section *s, FILE *out) {
 }
 
 static void print_run(const struct outcome *o, FILE *out) {
-    fprintf(out, "\n%s: %s, %zu agents from %u addresses\n", o->side, o->url, o->agents,
-            o->sources ? o->sources : 1);
+    unsigned int sources = o->sources ? o->sources : 1;
+    fprintf(out, "\n%s: %s, %zu agents from %u address%s\n", o->side, o->url, o->agents, sources,
+            sources == 1 ? "" : "es");
     fprintf(out, "  %-27s%10s%10s%8s%20s%20s\n", "stage", "time", "calls", "errors",
             "connect p50, p99", "heartbeat p50, p99");
     for (size_t i = 0; i < o->record.section_count; i++)

@@ -88,9 +88,9 @@ static double most_memory(const struct record *r) {
 }
 
 static void fill_latencies(const struct record *r, double out[FIGURE_COUNT]) {
-    out[FIGURE_connected_p50] = quantile(r->connected, 0.5);
-    out[FIGURE_connected_p99] = quantile(r->connected, 0.99);
-    out[FIGURE_connected_max] = quantile(r->connected, 1);
+    out[FIGURE_connected_p50] = RECORD_CONNECTED_US * quantile(r->connected, 0.5);
+    out[FIGURE_connected_p99] = RECORD_CONNECTED_US * quantile(r->connected, 0.99);
+    out[FIGURE_connected_max] = RECORD_CONNECTED_US * quantile(r->connected, 1);
     out[FIGURE_p50] = quantile(r->calls, 0.5);
     out[FIGURE_p99] = quantile(r->calls, 0.99);
     out[FIGURE_p999] = quantile(r->calls, 0.999);

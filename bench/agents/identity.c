@@ -4,6 +4,7 @@
 #include "base/secret.h"
 #include "rules/agents/agent_id.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -58,7 +59,7 @@ struct identities *identities_new(size_t count, const char *file, char why[IDENT
     all->at = must_zalloc((count + 1) * sizeof *all->at);
     FILE *stream = fopen(file, "re");
     if (!stream)
-        (void)snprintf(why, IDENTITY_WHY, "it cannot be opened");
+        (void)snprintf(why, IDENTITY_WHY, "%s", strerror(errno));
     bool fine = stream && read_file(all, stream, why);
     if (stream)
         (void)fclose(stream);

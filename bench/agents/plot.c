@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 enum { WIDTH = 760, HEIGHT = 320, LEFT = 78, RIGHT = 20, TOP = 44, BOTTOM = 52 };
+enum { LETTER = 7 /* of a mark's name, a wide one */ };
 
 /* Where a value is on an axis of the length 1. */
 struct scale {
@@ -201,10 +202,10 @@ static void add_axis(struct str *out, const struct frame *f, bool is_x) {
 static void add_marks(struct str *out, const struct frame *f) {
     for (size_t i = 0; i < f->plot->marks; i++) {
         double x = pixel_x(f, f->plot->mark[i].x);
+        bool fits = x + LETTER * (double)strlen(f->plot->mark[i].name) < WIDTH;
         str_addf(out, "<path class=\"g d\" d=\"M%.1f %dV%d\"/>", x, TOP - 6, HEIGHT - BOTTOM);
-        str_addf(out,
-                 "<text class=\"m\" x=\"%.1f\" y=\"%d\" font-size=\"10\" text-anchor=\"start\">",
-                 x + 2, TOP - 1 - (int)(i % 2) * 10);
+        str_addf(out, "<text class=\"m\" x=\"%.1f\" y=\"%d\" font-size=\"10\" text-anchor=\"%s\">",
+                 fits ? x + 2 : x - 2, TOP - 1 - (int)(i % 2) * 10, fits ? "start" : "end");
         plot_escape(out, f->plot->mark[i].name);
         STR_ADD(out, "</text>");
     }

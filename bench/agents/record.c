@@ -120,7 +120,7 @@ void record_call(struct record *r, enum life_call call, int64_t took_us) {
 
 void record_connected(struct record *r, int64_t took_us) {
     if (record_is_measuring(r))
-        hist_record(r->connected, took_us);
+        hist_record(r->connected, (took_us + RECORD_CONNECTED_US - 1) / RECORD_CONNECTED_US);
 }
 
 void record_lag(struct record *r, int64_t lag_us) {

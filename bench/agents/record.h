@@ -102,13 +102,17 @@ struct record_section {
     int64_t all_connected_us; /* connect stages: from the section's start; -1: never */
 };
 
+/* Steps of `connected`, for one that goes away for five minutes is beyond a histogram's 120 s: so
+ * it reaches to 3 h 20 min. */
+enum { RECORD_CONNECTED_US = 100 };
+
 struct record {
     int64_t start_wall_ms;
     struct tally tally;
     struct hist *connect, *heartbeat; /* measured stages: from due to answered */
     struct hist *calls;               /* both */
-    struct hist *connected;           /* from wanting to be connected to being it */
-    struct hist *lag;                 /* of the generator itself: see lag.h */
+    struct hist *connected; /* from wanting to be connected to being it, in RECORD_CONNECTED_US */
+    struct hist *lag;       /* of the generator itself: see lag.h */
     struct hist *second_connect, *second_heartbeat;
     int64_t second_from_us, lag_max_us;
     size_t row_count, row_room;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { FILE_MAX = 256 << 20, PATH_MAX_ = 512 };
 
@@ -66,12 +67,16 @@ static bool write_plots(const struct campaign *c, const char *directory) {
     return fine;
 }
 
+bool report_prepare(const char *directory) {
+    bool made = mkdir(directory, 0777) == 0 || errno == EEXIST;
+    if (made && access(directory, W_OK | X_OK) == 0)
+        return true;
+    fprintf(stderr, "aiwm-bench: --out %s: %s\n", directory, strerror(errno));
+    return false;
+}
+
 bool report_write(const struct campaign *c, const char *directory) {
     struct str text;
-    if (mkdir(directory, 0777) != 0 && errno != EEXIST) {
-        fprintf(stderr, "aiwm-bench: %s cannot be made: %s\n", directory, strerror(errno));
-        return false;
-    }
     str_init(&text, FILE_MAX);
     report_json(c, &text);
     bool fine = write_file(directory, "report.json", &text);

@@ -5,6 +5,9 @@
 
 #include "agents/campaign.h"
 
-/* Makes the directory if it is not there. False, said on standard error, when something cannot be
- * written. */
+/* Makes the directory if it is not there. False, said on standard error, when nothing could be
+ * written there: to be asked before a run that takes an hour. */
+bool report_prepare(const char *directory);
+
+/* False, said on standard error, when something cannot be written. */
 bool report_write(const struct campaign *c, const char *directory);

@@ -347,6 +347,7 @@ test('keeps away from other machines unless told that they are ours', async () =
 test('explains itself, and what is wrong with a command line', async () => {
     const help = await bench('--help');
     assert.equal(help.code, 0);
+    assert.equal((await bench('-h')).stdout, help.stdout);
     for (const word of ['storm', '--with-gateway', '--fail-if', 'all_connected', 'Exit code'])
         assert.ok(help.stdout.includes(word), word);
     for (const [args, why] of [
@@ -360,11 +361,19 @@ test('explains itself, and what is wrong with a command line', async () => {
         [['calm', '--direct'], /no scenario and no file/],
         [['storm', '--direct', '--nonsense'], /unknown option/],
         [['storm', '--target', 'ftp://x'], /not a URL/],
+        [['storm', '--target', 'http://127.0.0.1:1', '--agents-file', '/no/such'], /--agents-file \/no\/such: No such file/],
     ]) {
         const end = await bench(...args);
         assert.equal(end.code, 64, args.join(' '));
         assert.match(end.stderr, why);
     }
+});
+
+test('says before the run that the report has no place to go to', async () => {
+    const end = await bench('storm', '--direct', '--agents', 1, '--out', '/no/such/place');
+    assert.equal(end.code, 1);
+    assert.match(end.stderr, /--out \/no\/such\/place: No such file/);
+    assert.doesNotMatch(end.stdout, /storm/);
 });
 
 test('names the line of a scenario that is wrong', async () => {

@@ -195,6 +195,23 @@ Test(bench_figures, are_those_of_measured_stages_only) {
     record_release(&r);
 }
 
+Test(bench_figures, know_of_an_agent_that_stayed_away_for_five_minutes) {
+    struct record r;
+    struct scene scene = nothing_seen;
+    double figure[FIGURE_COUNT];
+    record_something(&r);
+    struct stage more = stage_named(STAGE_CONNECT, false);
+    record_section_begin(&r, &more, 2000000, &scene);
+    for (int i = 0; i < 99; i++)
+        record_connected(&r, 1900);
+    record_connected(&r, 301000000);
+    record_section_end(&r, 400000000, &scene);
+    figures_fill(&(struct figures_input){.record = &r, .agents = 100}, figure);
+    cr_expect_eq(figure[FIGURE_connected_p50], 1900);
+    cr_expect_eq(figure[FIGURE_connected_max], 301000000);
+    record_release(&r);
+}
+
 Test(bench_figures, are_valid_unless_the_generator_was_late_itself) {
     struct record r;
     double figure[FIGURE_COUNT];

@@ -130,6 +130,25 @@ Test(bench_plot, draws_every_point_and_escapes_names) {
     str_release(&out);
 }
 
+Test(bench_plot, keeps_a_mark_s_name_inside) {
+    struct plot p = {
+        .title = "t", .y_label = "y", .x_axis = PLOT_LINEAR, .x_unit = UNIT_TIME, .marks = 2};
+    struct plot_series *s = plot_add(&p, "one", 0, 2);
+    struct str out;
+    plot_point_add(s, 0, 1);
+    plot_point_add(s, 100e6, 1);
+    p.mark[0].x = 1e6;
+    p.mark[1].x = 99e6;
+    (void)snprintf(p.mark[0].name, sizeof p.mark[0].name, "early");
+    (void)snprintf(p.mark[1].name, sizeof p.mark[1].name, "late");
+    str_init(&out, 1 << 20);
+    plot_svg(&p, &out);
+    cr_expect_eq(count_of(str_span(&out), "text-anchor=\"start\">early"), 1);
+    cr_expect_eq(count_of(str_span(&out), "text-anchor=\"end\">late"), 1);
+    plot_release(&p);
+    str_release(&out);
+}
+
 Test(bench_plot, thins_long_lines_but_keeps_the_peak) {
     struct str out;
     struct span svg = drawn(&out, 100000, PLOT_LINEAR);
