@@ -4,7 +4,7 @@
  *   a write that passed by --peers_tell--> journal --> script --> Redis: purged there, and an entry
  *                                                                 in the stream of events
  *   the stream --serve/redis/tail--> the others' notices are applied here as if the write had
- * passed by us
+ *                                    passed by us
  *
  * What could not be told while Redis was away waits in the journal, and is told first when it
  * returns. What others told meanwhile stands in the stream; where that was trimmed or lost, all

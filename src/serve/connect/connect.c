@@ -29,10 +29,10 @@ static bool wants_no_cache(const struct request *r) {
     return control.ptr && http_list_has(control, SPAN("no-cache"));
 }
 
-static enum flying_reason reason_of(const struct plan_facts *facts) {
+static enum replay_reason reason_of(const struct plan_facts *facts) {
     if (plan_age(facts) == GRANT_DEAD)
-        return FLYING_MISS;
-    return facts->no_cache ? FLYING_REQUEST : FLYING_STALE;
+        return REPLAY_MISS;
+    return facts->no_cache ? REPLAY_REQUEST : REPLAY_STALE;
 }
 
 /* Has another replica perhaps learnt what is not known here? */

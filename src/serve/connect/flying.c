@@ -6,14 +6,13 @@
 #include "base/random.h"
 #include "base/secret.h"
 #include "rules/agents/tags.h"
-#include "serve/cache/peers.h"
 #include "serve/cache/shelf.h"
-#include "serve/connect/flying_inside.h"
+#include "serve/connect/aboard.h"
+#include "serve/connect/flying_look.h"
 #include "serve/connect/lesson.h"
 #include "serve/connect/replay.h"
 #include "serve/gate/fetch.h"
 #include "serve/limits/limiting.h"
-#include "serve/request/access.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -23,70 +22,6 @@ enum {
     FOLLOW_MAX_MS = 8000,    /* the documented client gives up at 10 s */
     ANSWER_MAX = 4 << 20,    /* larger than what is kept: it is passed on all the same */
 };
-
-/* ---- arrival ---- */
-
-/* Answers from the older grant, if it is still there: the flight brings nothing, or not in time. */
-static bool answer_stale(struct passenger *p, const struct grant *g, const char *detail) {
-    return g && replay_answer(p->serve, &p->caller, g, &p->pass, detail);
-}
-
-static void add_forward_status(struct str *fields, const struct passenger *p) {
-    static const char *const reasons[] = {"fwd=miss", "fwd=stale", "fwd=request"};
-    char memory[64];
-    struct str status;
-    str_init_fixed(&status, memory, sizeof memory);
-    str_add(&status, span_of(reasons[p->reason]));
-    if (!p->leads)
-        STR_ADD(&status, "; collapsed");
-    else if (p->outcome->stored)
-        STR_ADD(&status, "; stored");
-    str_add_char(&status, '\0');
-    replay_add_cache_fields(fields, memory);
-}
-
-void flying_answer_outcome(struct passenger *p) {
-    struct serve *s = p->serve;
-    const struct outcome *o = p->outcome;
-    if (p->leads && o->took_us > 0)
-        access_mark_asked(p->caller.x, s, o->took_us);
-    if (!p->caller.x || answer_stale(p, o->grant, o->hit ? NULL : "controller-failed"))
-        return;
-    if (o->error != ERR_OK) {
-        caller_refuse_until(s, &p->caller, o->error, o->retry_after_s);
-        return;
-    }
-    if (o->status / 100 == 2)
-        exchange_vouch(p->caller.x);
-    if (!p->leads)
-        access_mark(p->caller.x, OUTCOME_COLLAPSED);
-    char memory[160];
-    struct str fields;
-    str_init_fixed(&fields, memory, sizeof memory);
-    add_forward_status(&fields, p);
-    caller_answer(s, &p->caller, o->status, span_of(o->content_type), str_span(&fields),
-                  (struct span){o->body, o->body_len});
-}
-
-void flying_outcome_unref(struct outcome *o) {
-    if (!o || atomic_fetch_sub(&o->references, 1) > 1)
-        return;
-    grant_unref(o->grant);
-    free(o->content_type);
-    if (o->body)
-        secret_cleanse(o->body, o->body_len);
-    free(o->body);
-    free(o);
-}
-
-void flying_passenger_free(struct passenger *p) {
-    timer_stop(&p->patience);
-    flying_drop_kept(p);
-    grant_pass_cleanse(&p->pass);
-    flying_outcome_unref(p->outcome);
-    caller_release(&p->caller);
-    free(p);
-}
 
 /* ---- patience ---- */
 
@@ -111,7 +46,7 @@ static struct grant *find_usable_grant(const struct passenger *p) {
 
 static bool answer_meanwhile(struct passenger *p) {
     struct grant *g = find_usable_grant(p);
-    bool answered = answer_stale(p, g, "controller-slow");
+    bool answered = aboard_answer_older(p, g, "controller-slow");
     grant_unref(g);
     if (answered)
         metric_add(METRIC_CONNECT_STALE, 1);
@@ -135,8 +70,8 @@ static void on_landed(struct letter *letter, void *receiver) {
     struct passenger *p = container_of(letter, struct passenger, landed);
     if (p->caller.x)
         count_collapsed(p->outcome);
-    flying_answer_outcome(p);
-    flying_passenger_free(p);
+    aboard_answer(p);
+    aboard_free(p);
 }
 
 /* Leaves the flight if it is still in the air; else its letter is on the way and will find nobody.
@@ -151,7 +86,7 @@ static void leave_flight(struct passenger *p) {
         agents_unlock(agents, agent);
     p->caller.x = NULL;
     if (was_aboard)
-        flying_passenger_free(p);
+        aboard_free(p);
 }
 
 static void on_follower_gone(void *arg) {
@@ -200,14 +135,6 @@ static struct outcome *make_outcome(const struct fetched *f, struct grant *older
     return o;
 }
 
-/* Under the agent's lock. */
-void flying_disembark(struct passenger *leader, struct list *followers) {
-    flight_land(leader->flight, followers);
-    list_each (at, followers)
-        container_of(at, struct passenger, seat)->aboard = false;
-    leader->flight = NULL;
-}
-
 /* Lands the flight: learns, takes its followers, and says how it ended for all aboard. */
 static struct outcome *land(struct passenger *leader, const struct fetched *f,
                             struct list *followers) {
@@ -219,7 +146,7 @@ static struct outcome *land(struct passenger *leader, const struct fetched *f,
     bool stored = lesson_learn(&lesson, s, agent);
     if (controller_failed(f))
         older = usable_grant(s, agent, &leader->pass);
-    flying_disembark(leader, followers);
+    aboard_disembark(leader, followers);
     agents_unlock(s->shared->agents, agent);
     if (stored)
         shelf_keep(s->shelf, &leader->pass, lesson.grant, &lesson.tags, leader->peers_seen);
@@ -227,17 +154,6 @@ static struct outcome *land(struct passenger *leader, const struct fetched *f,
         shelf_give_up(s->shelf, &leader->pass);
     lesson_release(&lesson);
     return make_outcome(f, older, stored);
-}
-
-void flying_tell_followers(struct list *followers, struct outcome *outcome) {
-    while (!list_empty(followers)) {
-        struct passenger *p = container_of(followers->next, struct passenger, seat);
-        struct serve *s = p->serve;
-        list_remove(&p->seat);
-        atomic_fetch_add(&outcome->references, 1);
-        p->outcome = outcome;
-        mailbox_post(s->shared->mailbox[s->worker], &p->landed);
-    }
 }
 
 static enum attempt_end attempt_end(const struct fetched *f) {
@@ -258,11 +174,11 @@ static void on_fetched(void *arg, const struct fetched *fetched) {
     limiting_ended(leader->serve, &leader->attempt, attempt_end(&f));
     leader->fetch = NULL;
     leader->outcome = land(leader, &f, &followers);
-    flying_tell_followers(&followers, leader->outcome);
+    aboard_tell_followers(&followers, leader->outcome);
     if (leader->caller.x)
         metric_add(leader->outcome->grant ? METRIC_CONNECT_STALE : METRIC_CONNECT_MISS, 1);
-    flying_answer_outcome(leader);
-    flying_passenger_free(leader);
+    aboard_answer(leader);
+    aboard_free(leader);
 }
 
 /* Ends a flight that nobody follows. */
@@ -291,7 +207,7 @@ static void on_leader_gone(void *arg) {
     else
         fetch_cancel(leader->fetch);
     limiting_ended(leader->serve, &leader->attempt, ATTEMPT_UNDONE);
-    flying_passenger_free(leader);
+    aboard_free(leader);
 }
 
 /* It answers from the older grant; the flight goes on for what it brings. */
@@ -329,7 +245,7 @@ static struct passenger *passenger_new(struct serve *s, const struct request *r,
     p->retry_after_s = ticket->retry_after_s;
     p->landed.deliver = on_landed;
     list_init(&p->seat);
-    str_init(&p->kept, FLYING_KEPT_MAX);
+    str_init(&p->kept, ABOARD_KEPT_MAX);
     if (r)
         caller_keep(&p->caller, r);
     if (r)
@@ -337,18 +253,11 @@ static struct passenger *passenger_new(struct serve *s, const struct request *r,
     return p;
 }
 
-/* Under the agent's lock. */
-void flying_take_off(struct passenger *p, struct agent *agent) {
-    struct shared *shared = p->serve->shared;
-    p->peers_seen = peers_seen(shared);
-    p->flight = flight_start(&agent->flights, p->pass.proof, agents_purges(shared->agents));
-}
-
 static struct passenger *start_flight(struct serve *s, struct agent *agent, const struct request *r,
                                       const struct flying_ticket *ticket) {
     struct passenger *p = passenger_new(s, r, ticket);
     p->leads = true;
-    flying_take_off(p, agent);
+    aboard_take_off(p, agent);
     timer_init(&p->patience, s->loop, on_leader_tired, p);
     return p;
 }
@@ -361,7 +270,7 @@ static struct passenger *join_flight(struct serve *s, struct flight *flight,
     timer_init(&p->patience, s->loop, on_follower_tired, p);
     if (p->aboard)
         return p;
-    flying_passenger_free(p);
+    aboard_free(p);
     return NULL;
 }
 
@@ -416,16 +325,16 @@ static void deny(struct passenger *leader) {
     struct agents *agents = leader->serve->shared->agents;
     struct list followers;
     struct agent *agent = agents_lock(agents, &leader->pass.id, true);
-    flying_disembark(leader, &followers);
+    aboard_disembark(leader, &followers);
     agents_unlock(agents, agent);
     if (leader->looks)
         shelf_give_up(leader->serve->shelf, &leader->pass);
     leader->outcome = make_outcome(
         &(struct fetched){.error = leader->denied, .retry_after_s = leader->retry_after_s}, NULL,
         false);
-    flying_tell_followers(&followers, leader->outcome);
-    flying_answer_outcome(leader);
-    flying_passenger_free(leader);
+    aboard_tell_followers(&followers, leader->outcome);
+    aboard_answer(leader);
+    aboard_free(leader);
 }
 
 /* All aboard have left while it looked: the controller is not asked for nobody. */
@@ -435,11 +344,11 @@ static bool call_off(struct passenger *leader) {
     if (leader->looks)
         shelf_give_up(leader->serve->shelf, &leader->pass);
     limiting_ended(leader->serve, &leader->attempt, ATTEMPT_UNDONE);
-    flying_passenger_free(leader);
+    aboard_free(leader);
     return true;
 }
 
-void flying_ask(struct passenger *p, struct span head, struct span body) {
+static void ask(struct passenger *p, struct span head, struct span body) {
     if (p->denied != ERR_OK) {
         deny(p);
         return;
@@ -454,8 +363,9 @@ void flying_ask(struct passenger *p, struct span head, struct span body) {
 static void depart_leader(struct passenger *p, const struct request *r) {
     exchange_watch(r->x, &leader_watcher, p);
     request_spell_upstream(p->serve, r);
+    p->ask = ask;
     if (!p->looks || !flying_look(p, r))
-        flying_ask(p, str_span(&p->serve->head), r->body);
+        ask(p, str_span(&p->serve->head), r->body);
 }
 
 static void depart_follower(struct passenger *p, const struct request *r) {
@@ -489,7 +399,7 @@ static void depart_refresh(struct passenger *p, struct span body) {
 
 void flying_refresh(struct serve *s, const struct grant_pass *pass, struct span body) {
     struct agents *agents = s->shared->agents;
-    struct flying_ticket ticket = {.pass = pass, .reason = FLYING_STALE};
+    struct flying_ticket ticket = {.pass = pass, .reason = REPLAY_STALE};
     struct agent *agent = agents_lock(agents, &pass->id, true);
     bool is_asked = flying_is_asked(s, agent, pass);
     struct passenger *p = is_asked ? NULL : start_flight(s, agent, NULL, &ticket);

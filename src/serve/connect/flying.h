@@ -2,23 +2,21 @@
  *
  *   boarding   under the agent's lock: lead a new flight, or follow the one in the air
  *   departure  the leader looks at the shelf, perhaps, and asks the controller; a follower waits
- * for its letter patience   while there is an older grant nobody waits long: it answers, and the
- * flight goes on landing    what came is learnt: stored with its tags, or what this secret opened
- * is forgotten arrival    all aboard are answered, the leader here, followers on their own workers
+ *              for its letter
+ *   patience   while there is an older grant nobody waits long: it answers, and the flight goes on
+ *   landing    what came is learnt: stored with its tags, or what this secret opened is forgotten
+ *   arrival    all aboard are answered (aboard.h), the leader here, followers on their own workers
  */
 #pragma once
 
 #include "rules/agents/plan.h"
-#include "serve/request/request.h"
+#include "serve/connect/replay.h"
 
 struct passenger;
 
-/* Why the controller is asked: the Cache-Status of its answer. */
-enum flying_reason { FLYING_MISS, FLYING_STALE, FLYING_REQUEST };
-
 struct flying_ticket {
     const struct grant_pass *pass;
-    enum flying_reason reason;
+    enum replay_reason reason;
     int64_t patience_ms; /* then answer from the older grant; 0: there is none to wait less for */
     bool looks;        /* at what other replicas have learnt (serve/cache/shelf), before it asks */
     enum err denied;   /* not ERR_OK: it may look, but must not ask; then this is the refusal */

@@ -1,11 +1,12 @@
-/* A leader's look at the shelf, before he asks the controller:
+/* It walks like this:
  *
- *   nothing there, too late, no Redis -> the controller, as if there were no shelf (or the refusal,
- *                                        where the limits let him look only)
- *   found                             -> known here from now on, and judged as if it had been
- * before: fresh enough, or a storm     -> all aboard are answered from it else, if there is a place
- * -> followers are answered from it; the leader asks, with patience */
-#include "serve/connect/flying_inside.h"
+ *   nothing there, too late, no Redis --> the controller, as if there were no shelf (or the
+ *                                         refusal, where the limits let him look only)
+ *   found: known here from now on, and judged as if it had been before
+ *        |-- fresh enough, or a storm --> all aboard are answered from it
+ *        '-- else, if there is a place -> followers are answered from it; the leader asks, with
+ *                                         patience */
+#include "serve/connect/flying_look.h"
 
 #include "base/metric.h"
 #include "base/panic.h"
@@ -17,11 +18,6 @@
 
 #include <stdatomic.h>
 
-void flying_drop_kept(struct passenger *p) {
-    secret_cleanse(p->kept.ptr, p->kept.len);
-    str_release(&p->kept);
-}
-
 static struct span kept_body(const struct passenger *p) {
     return span_from(str_span(&p->kept), p->kept_head);
 }
@@ -29,8 +25,8 @@ static struct span kept_body(const struct passenger *p) {
 static void ask_controller(struct passenger *p) {
     struct str kept = p->kept; /* p may be gone afterwards */
     size_t head_len = p->kept_head;
-    str_init(&p->kept, FLYING_KEPT_MAX);
-    flying_ask(p, (struct span){kept.ptr, head_len}, span_from(str_span(&kept), head_len));
+    str_init(&p->kept, ABOARD_KEPT_MAX);
+    p->ask(p, (struct span){kept.ptr, head_len}, span_from(str_span(&kept), head_len));
     secret_cleanse(kept.ptr, kept.len);
     str_release(&kept);
 }
@@ -79,11 +75,11 @@ static bool settle(struct passenger *p, struct agent *agent, struct list *follow
     bool is_dead = plan.ask && plan.patience_ms == 0; /* too old to be given to anybody */
     if (is_dead)
         return true;
-    flying_disembark(p, followers);
+    aboard_disembark(p, followers);
     if (plan.ask)
-        flying_take_off(p, agent);
+        aboard_take_off(p, agent);
     p->first_patience_ms = plan.patience_ms;
-    p->reason = FLYING_STALE;
+    p->reason = REPLAY_STALE;
     return plan.ask;
 }
 
@@ -100,17 +96,17 @@ static void on_looked(void *arg, const struct looked *found) {
         asks = settle(p, agent, &followers);
     agents_unlock(agents, agent);
     struct outcome *hit = grant ? make_hit(grant) : NULL;
-    flying_tell_followers(&followers, hit);
+    aboard_tell_followers(&followers, hit);
     if (asks) {
-        flying_outcome_unref(hit);
+        aboard_outcome_unref(hit);
         ask_controller(p);
         return;
     }
     p->outcome = hit;
     limiting_ended(p->serve, &p->attempt, ATTEMPT_UNDONE);
     metric_add(METRIC_CONNECT_HIT, p->caller.x != NULL);
-    flying_answer_outcome(p);
-    flying_passenger_free(p);
+    aboard_answer(p);
+    aboard_free(p);
 }
 
 bool flying_look(struct passenger *p, const struct request *r) {
@@ -120,6 +116,6 @@ bool flying_look(struct passenger *p, const struct request *r) {
     if (!p->kept.overflow)
         p->look = shelf_look(p->serve->shelf, &p->pass, on_looked, p);
     if (!p->look)
-        flying_drop_kept(p);
+        aboard_drop_kept(p);
     return p->look != NULL;
 }

@@ -8,6 +8,9 @@
 
 #include <stdlib.h>
 
+const char *const replay_reason_texts[] = {
+    [REPLAY_MISS] = "fwd=miss", [REPLAY_STALE] = "fwd=stale", [REPLAY_REQUEST] = "fwd=request"};
+
 struct grant_policy replay_policy(const struct serve *s) {
     const struct config *config = s->shared->config;
     return (struct grant_policy){config->connect_cache.fresh_for_ms,

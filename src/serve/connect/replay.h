@@ -16,5 +16,9 @@ bool replay_is_taken(struct serve *s, const struct grant *g, const struct grant_
 /* The cache's ages, as configured. */
 struct grant_policy replay_policy(const struct serve *s);
 
+/* Why the controller is asked instead, and what Cache-Status says of that (RFC 9211, fwd). */
+enum replay_reason { REPLAY_MISS, REPLAY_STALE, REPLAY_REQUEST };
+extern const char *const replay_reason_texts[];
+
 /* Cache-Status and Cache-Control of an answer that came from the controller. */
 void replay_add_cache_fields(struct str *fields, const char *cache_status);

@@ -1,11 +1,13 @@
-/* What flying.c and flying_look.c share, and nobody else sees. */
+/* Who is aboard a flight (flying.h), and how they are told how it ended. Of flying.c and
+ * flying_look.c, and nobody else's. */
 #pragma once
 
-#include "rules/agents/flight.h"
-#include "serve/connect/flying.h"
+#include "serve/connect/replay.h"
 #include "serve/request/answer.h"
 
-enum { FLYING_KEPT_MAX = 2 * HTTP_HEAD_MAX + 102400 /* an agent call's head and largest body */ };
+struct flight;
+
+enum { ABOARD_KEPT_MAX = 2 * HTTP_HEAD_MAX + 102400 /* an agent call's head and largest body */ };
 
 /* How a flight ended, the same for all aboard; shared by reference count. */
 struct outcome {
@@ -29,7 +31,7 @@ struct passenger {
     struct serve *serve;
     struct caller caller; /* caller.x NULL: answered already, gone, or a refresh */
     struct grant_pass pass;
-    enum flying_reason reason;
+    enum replay_reason reason;
     struct flight *flight; /* leader: its own; follower: valid while aboard */
     bool leads;
     bool aboard; /* follower: still in the flight (under the agent's lock) */
@@ -41,6 +43,8 @@ struct passenger {
     enum err denied;        /* leader: see struct flying_ticket */
     int retry_after_s;
     int64_t peers_seen; /* leader: the last purge of any replica when it took off */
+    /* Leader: asks the controller, or denies it. Borrows head and body during the call. */
+    void (*ask)(struct passenger *p, struct span head, struct span body);
     /* The leader looks at the shelf first (flying_look.c). */
     bool looks;
     struct look *look; /* under way */
@@ -49,17 +53,18 @@ struct passenger {
 };
 
 /* Under the agent's lock: a flight of this leader's. */
-void flying_take_off(struct passenger *p, struct agent *agent);
+void aboard_take_off(struct passenger *p, struct agent *agent);
 /* Under the agent's lock: ends it; who followed is moved to `followers`. */
-void flying_disembark(struct passenger *leader, struct list *followers);
-void flying_tell_followers(struct list *followers, struct outcome *outcome);
-void flying_answer_outcome(struct passenger *p);
-void flying_outcome_unref(struct outcome *o); /* NULL is fine */
-void flying_passenger_free(struct passenger *p);
-void flying_drop_kept(struct passenger *p);
-/* Asks the controller, or denies it. Borrows head and body during the call. */
-void flying_ask(struct passenger *p, struct span head, struct span body);
+void aboard_disembark(struct passenger *leader, struct list *followers);
+/* Each on his own worker. */
+void aboard_tell_followers(struct list *followers, struct outcome *outcome);
 
-/* Looks at what other replicas have learnt, and then asks the controller or not. Its request stands
- * in serve->head already. False: there is no use in looking. */
-bool flying_look(struct passenger *leader, const struct request *r);
+/* Answers, if somebody still waits. */
+void aboard_answer(struct passenger *p);
+/* From this older grant (may be NULL): the flight brings nothing, or not in time. `detail` as in
+ * replay_answer. False: not answered. */
+bool aboard_answer_older(struct passenger *p, const struct grant *g, const char *detail);
+
+void aboard_outcome_unref(struct outcome *o); /* NULL is fine */
+void aboard_drop_kept(struct passenger *p);
+void aboard_free(struct passenger *p);
