@@ -45,6 +45,7 @@ struct redis {
     size_t address;                   /* which of a name's addresses is next */
     char host[REDIS_HOST_SIZE];
     enum redis_trouble trouble;
+    enum redis_trouble refusal; /* that a caller is being told of */
     int64_t here_since_ms;
     int64_t time_asked_us; /* monotonic */
     int64_t time_took_us;  /* the quickest answer of this greeting */
@@ -366,6 +367,25 @@ static void on_patience_over(void *arg) {
 
 static void send_whole(struct redis *r, struct redis_pending *p);
 
+static void tell_refusal(struct redis *r, struct redis_pending *p, enum redis_trouble t) {
+    r->refusal = t;
+    p->done(p->arg, NULL);
+    r->refusal = REDIS_NONE;
+}
+
+/* A user who lacks a right does without what needs it. One who may not even ask for the time has
+ * lost them all. */
+static bool ends_connection(const struct redis_pending *p, enum redis_trouble t) {
+    return redis_trouble_row(t)->ends_connection || (t == REDIS_NOPERM && p->done == on_time_again);
+}
+
+static void note_refusal(struct redis *r, const struct redis_pending *p, enum redis_trouble t,
+                         struct span error) {
+    if (t == REDIS_NOPERM)
+        redis_note_missing_right(r->options, error,
+                                 p->script >= 0 ? &r->options->scripts[p->script] : NULL);
+}
+
 /* During the greeting every refusal is the connection's. */
 static void on_error(struct redis *r, struct redis_pending *p, struct span error) {
     enum redis_trouble t = redis_error_name(error);
@@ -377,11 +397,12 @@ static void on_error(struct redis *r, struct redis_pending *p, struct span error
     }
     if (greeting && t == REDIS_OTHER && span_starts(error, SPAN("ERR AUTH")))
         t = REDIS_AUTH;
-    bool ends = greeting || redis_trouble_row(t)->ends_connection;
+    bool ends = greeting || ends_connection(p, t);
+    note_refusal(r, p, t, error);
     if (!ends)
         redis_note_trouble(r->options, t);
     if (!greeting)
-        p->done(p->arg, NULL);
+        tell_refusal(r, p, t);
     redis_pending_free(p);
     if (ends)
         on_ended(r, t);
@@ -482,6 +503,10 @@ enum redis_trouble redis_trouble(const struct redis *r) {
 
 int64_t redis_now_us(const struct redis *r) {
     return r->clock.known ? clock_mono_us() + r->clock.offset_us : clock_wall_ms() * 1000;
+}
+
+enum redis_trouble redis_refusal(const struct redis *r) {
+    return r->refusal;
 }
 
 int64_t redis_lag_ms(const struct redis *r) {

@@ -40,6 +40,7 @@ struct redis_health {
     _Atomic int64_t trouble_ms; /* monotonic: when there was trouble last */
     _Atomic bool durable;       /* AOF on, and nothing is evicted */
     _Atomic bool warned, introduced;
+    _Atomic uint64_t rights_told; /* a bit each: missing rights that were logged */
 };
 
 struct redis_options {
@@ -79,6 +80,10 @@ enum redis_trouble redis_trouble(const struct redis *r);
  * Before the first greeting: our wall clock. It follows: where Redis' clock is set back, or was
  * thought to be ahead, it goes back. */
 int64_t redis_now_us(const struct redis *r);
+
+/* While `done` is told "no reply": what Redis said instead of one; REDIS_NONE: nothing, it is away
+ * or too late. */
+enum redis_trouble redis_refusal(const struct redis *r);
 
 /* How long the oldest command has been waiting for its reply, milliseconds; 0: none waits. */
 int64_t redis_lag_ms(const struct redis *r);

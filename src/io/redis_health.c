@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "base/str.h"
 
 enum { CALM_MS = 10000 }; /* no more of a command's trouble for so long: it is over */
 
@@ -26,10 +27,39 @@ void redis_note_trouble(const struct redis_options *o, enum redis_trouble t) {
         log_change(o, "redis is in trouble", t);
 }
 
+/* Which of 64 drawers a text belongs to. */
+static uint64_t drawer(struct span text) {
+    uint64_t hash = 0;
+    for (size_t i = 0; i < text.len; i++)
+        hash = hash * 31 + (uint8_t)text.ptr[i];
+    return UINT64_C(1) << hash % 64;
+}
+
+void redis_note_missing_right(const struct redis_options *o, struct span error,
+                              const struct redis_script *script) {
+    char memory[256];
+    struct str rights;
+    struct span right = redis_missing_right(error);
+    str_init_fixed(&rights, memory, sizeof memory);
+    if (right.len > 0) {
+        str_add_char(&rights, '+');
+        str_add(&rights, right);
+    } else if (script) {
+        redis_script_rights(span_of(script->text), &rights);
+    }
+    uint64_t bit = drawer(str_span(&rights));
+    if (rights.len == 0 || atomic_fetch_or(&o->health->rights_told, bit) & bit)
+        return;
+    log_warn("redis refuses our user a command: see that its ACL has these rights",
+             F_TEXT("name", o->name), F_SPAN("rights", str_span(&rights)));
+}
+
 static void note_well(const struct redis_options *o, enum redis_trouble t) {
     int was = (int)t;
-    if (atomic_compare_exchange_strong(&o->health->trouble, &was, REDIS_NONE))
-        log_info("redis is well again", F_TEXT("name", o->name));
+    if (!atomic_compare_exchange_strong(&o->health->trouble, &was, REDIS_NONE))
+        return;
+    atomic_store(&o->health->rights_told, 0);
+    log_info("redis is well again", F_TEXT("name", o->name));
 }
 
 void redis_note_reply(const struct redis_options *o) {

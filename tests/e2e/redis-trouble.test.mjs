@@ -3,7 +3,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { eventually, sleep } from './support/child.mjs';
+import { Beating, KEYS, patient } from './support/beating.mjs';
 import { Redis } from './support/redis.mjs';
+import { agentId } from './support/stub.mjs';
 import { changes, comesAndGoes, fileWith, isCounted, isDown, isUp, unnoticed, withRedis, withToxic } from './support/troubles.mjs';
 
 const SUITE = { timeout: 60000, concurrency: 3 };
@@ -79,6 +81,58 @@ describe('a Redis that is there, and yet', SUITE, () => {
         assert.equal(await gateway.metric('redis_up'), 1);
     }));
 
+
+    // Every write is refused, also that of a beat which is due.
+    test('has too few replicas to write: beats go by memory, and to Redis again afterwards', () =>
+        Beating.using({ heartbeat: { ...patient, max_hold: '500ms', forward_interval: '1s' } }, async (fleet) => {
+            const [a, b] = fleet.gateways;
+            await fleet.durable(a, 1, 'online', 1);
+            await fleet.arrives(1, ['online 1']);
+            await fleet.redis.call('CONFIG', 'SET', 'min-replicas-to-write', '1');
+            await eventually('both to notice', async () => {
+                const answers = await Promise.all([a, b].map((gateway, n) => fleet.beat(gateway, 2 + n, 'online', 2)));
+                return answers.every((answer) => answer.status === 201 && answer.header('x-aiwm-ack') === 'memory');
+            });
+            await fleet.fleeting(a, 1, 'online', 3);
+            await eventually('it to arrive', async () => (await fleet.arrived(1)).at(-1) === 'online 3');
+            await fleet.fleeting(b, 1, 'busy', 4);
+            await eventually('that, too', async () => (await fleet.arrived(1)).at(-1) === 'busy 4');
+            assert.equal((await fleet.disconnect(a, 1)).status, 201);
+            const before = await a.metric('redis_commands_total');
+            await sleep(2000);
+            assert.ok(await a.metric('redis_commands_total') - before < 200, 'it is not asked without end');
+            await fleet.redis.call('CONFIG', 'SET', 'min-replicas-to-write', '0');
+            await eventually('Redis keeps them again', async () => {
+                const answer = await fleet.beat(a, 1, 'idle', 5);
+                return answer.status === 201 && !answer.header('x-aiwm-ack');
+            }, 15000);
+            await eventually('the last', async () => (await fleet.arrived(1)).at(-1) === 'idle 5', 15000);
+            await fleet.assertNoneLost();
+        }));
+
+    test('holds something else under our keys', () =>
+        Beating.using({ heartbeat: patient }, async (fleet) => {
+            const [a, b] = fleet.gateways;
+            await fleet.redis.call('LPUSH', `${KEYS}beat:${agentId(1)}`, 'x');
+            await fleet.redis.call('SET', `${KEYS}beat:${agentId(2)}`, 'no MessagePack \xc1');
+            await fleet.redis.call('SET', `${KEYS}beat:${agentId(3)}`, '\x01');
+            for (const n of [1, 2, 3]) {
+                await fleet.durable(a, n, 'online', 1);
+                await fleet.durable(b, n, 'busy', 2);
+                await fleet.arrives(n, ['online 1', 'busy 2']);
+            }
+            await fleet.redis.call('DEL', `${KEYS}beats:due`);
+            await fleet.redis.call('SET', `${KEYS}beats:due`, 'x');
+            await eventually('it is noticed', async () =>
+                (await fleet.beat(a, 4, 'online', 1)).header('x-aiwm-ack') === 'memory');
+            for (const n of [1, 2, 3])
+                assert.equal((await fleet.beat(b, n, 'idle', 3)).status, 201);
+            for (const n of [1, 2, 3])
+                await eventually(`the last of ${n}`, async () => (await fleet.arrived(n)).at(-1) === 'idle 3');
+            await fleet.redis.call('DEL', `${KEYS}beats:due`);
+            await eventually('Redis keeps them again', async () =>
+                !(await fleet.beat(a, 1, 'online', 4)).header('x-aiwm-ack'), 15000);
+        }));
 
     test('has no memory left', () =>
         withRedis({ options: { appendonly: true } }, async (gateway, redis) => {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { describe, test } from 'node:test';
-import { Beating } from './support/beating.mjs';
+import { Beating, patient } from './support/beating.mjs';
 import { eventually, sleep } from './support/child.mjs';
 import { admin, assertConnects, cacheStatus, connect, HIT, MISS, path } from './support/connecting.mjs';
 import { startGateway } from './support/gateway.mjs';
@@ -319,6 +319,58 @@ describe('a user with the rights that are documented', SUITE, () => {
         for (const gateway of gateways)
             assert.ok(!changes(gateway).includes('noperm'), changes(gateway).join());
         assert.deepEqual(await missing(), [], 'a right that nobody needs');
+    }));
+
+    // As after an upgrade, when the ACL is that of the version before.
+    test('of a version that did not share limits: all else is shared, and it is said what is missing', () => Beating.using({
+        replicas: 0, redis: { acl: [] }, heartbeat: patient,
+    }, async (fleet) => {
+        const { redis } = fleet;
+        const missing = ['zscore', 'zrevrangebyscore', 'zremrangebyrank'];
+        await redis.call(...documented[0].replace('PASSWORD', 'x').split(' ')
+            .filter((word) => !missing.includes(word.slice(1))));
+        const config = { redis: { url: redis.url, username: documented[1], password_file: fileWith(redis, 'x') } };
+        const [a, b] = [await fleet.add({ config }), await fleet.add({ config })];
+        await assertConnects(a, 1, MISS);
+        await eventually('b has it from a', async () => HIT.test(cacheStatus(await connect(b, 1))));
+        await fleet.durable(a, 1, 'online', 1);
+        await fleet.durable(b, 1, 'busy', 2);
+        await fleet.arrives(1, ['online 1', 'busy 2']);
+        const said = await a.logged('redis refuses our user a command: see that its ACL has these rights');
+        for (const right of missing) assert.ok(said.rights.split(' ').includes(`+${right}`), said.rights);
+        await isCounted(a, 'noperm');
+        assert.equal(await a.metric('redis_up'), 1);
+        assert.deepEqual(changes(a), ['noperm']);
+        await redis.call('ACL', 'SETUSER', documented[1], ...missing.map((right) => `+${right}`));
+        await eventually('limits are shared again', async () => (await a.metric('limits_shared')) === 1);
+        await eventually('it is said', () => changes(a).at(-1) === 'well', 30000);
+    }));
+
+    test('but for any single one of them: no agent notices, and each beat arrives', { timeout: 120000 }, () => Beating.using({
+        replicas: 0, redis: { acl: [] }, heartbeat: { ...patient, min_forward_gap: '0s' },
+    }, async (fleet) => {
+        const { redis } = fleet;
+        await redis.call(...documented[0].replace('PASSWORD', 'x').split(' '));
+        const config = { redis: { url: redis.url, username: documented[1], password_file: fileWith(redis, 'x') } };
+        const gateways = [await fleet.add({ config }), await fleet.add({ config })];
+        const agents = gateways.map((_, n) => n); // each has its gateway
+        for (const [i, right] of rights.entries()) {
+            const status = i % 2 ? 'busy' : 'online';
+            await redis.call('ACL', 'SETUSER', documented[1], `-${right}`);
+            for (const n of agents) {
+                assert.equal((await fleet.beat(gateways[n], n, status, i)).status, 201, right);
+                assert.equal((await connect(gateways[n], 10 + i)).status, 201, right);
+            }
+            for (const n of agents)
+                await eventually(`the beat without ${right}`, async () =>
+                    (await fleet.arrived(n)).at(-1) === `${status} ${i}`, 20000);
+            await redis.call('ACL', 'SETUSER', documented[1], `+${right}`);
+        }
+        for (const gateway of gateways) await isCounted(gateway, 'noperm');
+        await eventually('Redis keeps them again', async () => {
+            const answers = await Promise.all(agents.map((n) => fleet.beat(gateways[n], n, 'idle', 99)));
+            return answers.every((answer) => answer.status === 201 && !answer.header('x-aiwm-ack'));
+        }, 15000);
     }));
 
     test('has all that any script calls', () => {

@@ -129,6 +129,51 @@ Test(redis_reply, an_error_inside_a_script_is_known_too) {
     cr_expect_eq(redis_error_name(SPAN("ERR user_script:1")), REDIS_OTHER);
 }
 
+Test(redis_reply, a_right_that_a_script_misses_is_one_that_its_user_misses) {
+    static const char *const errors[] = {
+        "ERR The user executing the script can't run this command or subcommand script: 0119, on "
+        "@user_script:1.",
+        "ERR The user executing the script can't access at least one of the keys mentioned in the "
+        "command arguments script: be39, on @user_script:1.",
+        "ERR ACL failure in script: User u has no permissions to run the 'zadd' command script: 0, "
+        "on @user_script:1.",
+        "ERR Error running script (call to f_0): @user_script:1: @user_script: 1: -NOPERM The user "
+        "executing the script can't run this command or subcommand",
+    };
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+        cr_expect_eq(redis_error_name(span_of(errors[i])), REDIS_NOPERM, "%s", errors[i]);
+}
+
+Test(redis_reply, the_missing_right_is_read_where_it_is_said_and_nothing_else) {
+    static const struct {
+        const char *error, *right;
+    } cases[] = {
+        {"NOPERM this user has no permissions to run the 'zadd' command", "zadd"},
+        {"NOPERM User u has no permissions to run the 'script|load' command", "script|load"},
+        {"ERR ACL failure in script: User u has no permissions to run the 'get' command", "get"},
+        {"NOPERM this user has no permissions to access one of the keys used as arguments", ""},
+        {"NOPERM to run the 'A secret' command", ""},
+        {"NOPERM to run the 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' command", ""},
+        {"NOPERM to run the 'zad", ""},
+        {"NOPERM to run the '", ""},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        cr_expect(span_equal(redis_missing_right(span_of(cases[i].error)), span_of(cases[i].right)),
+                  "%s", cases[i].error);
+}
+
+Test(redis_reply, the_rights_of_a_script_are_those_it_calls_each_once) {
+    char memory[64];
+    struct str rights;
+    str_init_fixed(&rights, memory, sizeof memory);
+    redis_script_rights(SPAN("if redis.call('GET', 'a') then redis.call('SET', 'a', 1) end\n"
+                             "redis.pcall('GET', 'b') redis.call('GETDEL', 'b') redis.call("),
+                        &rights);
+    cr_expect(span_equal(str_span(&rights), SPAN("+get +set +getdel")), "%.*s",
+              SPAN_ARG(str_span(&rights)));
+}
+
 Test(redis_reply, each_trouble_has_a_name_of_its_own) {
     for (int a = 0; a < REDIS_TROUBLE_COUNT; a++)
         for (int b = 0; b < a; b++)

@@ -36,11 +36,69 @@ static struct span inside_script(struct span error) {
     return SPAN_NONE;
 }
 
+/* The first `mark` in `text`, and all behind it; empty: it is not there. */
+static struct span from_mark(struct span text, struct span mark) {
+    for (; text.len >= mark.len; text = span_from(text, 1))
+        if (span_starts(text, mark))
+            return text;
+    return SPAN_NONE;
+}
+
+/* A command that a script may not run is no NOPERM, but a sentence: of 7.0 and before, and since.
+ */
+static bool is_right_in_script(struct span error) {
+    return from_mark(error, SPAN("The user executing the script can't")).len > 0 ||
+           from_mark(error, SPAN("ACL failure in script")).len > 0;
+}
+
 enum redis_trouble redis_error_name(struct span error) {
     enum redis_trouble found = find_name(error);
     if (found == REDIS_OTHER && span_starts(error, SPAN("ERR ")))
-        found = find_name(inside_script(error));
+        found = is_right_in_script(error) ? REDIS_NOPERM : find_name(inside_script(error));
     return found;
+}
+
+/* ---- rights ---- */
+
+enum { RIGHT_MAX = 32 };
+
+/* Lower-case letters, and what parts a command from its subcommand. */
+static struct span right_at(struct span text) {
+    size_t len = 0;
+    while (len < text.len && len < RIGHT_MAX &&
+           ((text.ptr[len] >= 'a' && text.ptr[len] <= 'z') || text.ptr[len] == '|'))
+        len++;
+    return len < text.len && text.ptr[len] == '\'' ? (struct span){text.ptr, len} : SPAN_NONE;
+}
+
+struct span redis_missing_right(struct span error) {
+    struct span mark = SPAN("run the '");
+    struct span found = from_mark(error, mark);
+    return found.len > 0 ? right_at(span_from(found, mark.len)) : SPAN_NONE;
+}
+
+static bool has_word(struct span words, struct span word) {
+    for (; words.len > 0; words = span_from(words, 1))
+        if (begins_with_word(words, word))
+            return true;
+    return false;
+}
+
+void redis_script_rights(struct span script, struct str *out) {
+    struct span mark = SPAN("call('");
+    while ((script = from_mark(script, mark)).len > 0) {
+        char right[RIGHT_MAX + 1] = "+";
+        size_t len = 0;
+        script = span_from(script, mark.len);
+        while (len < script.len && len + 1 < RIGHT_MAX && script.ptr[len] != '\'') {
+            right[len + 1] = (char)(script.ptr[len] | 0x20);
+            len++;
+        }
+        if (has_word(str_span(out), (struct span){right, len + 1}))
+            continue;
+        str_add(out, out->len > 0 ? SPAN(" ") : SPAN(""));
+        str_add(out, (struct span){right, len + 1});
+    }
 }
 
 /* ---- INFO ---- */

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/span.h"
+#include "base/str.h"
 
 #include <stdint.h>
 
@@ -17,7 +18,7 @@
     X(PROTOCOL, "protocol", NULL, true, "it does not speak as Redis does")                         \
     X(AUTH, "auth", "WRONGPASS", true, "it refuses our user or password")                          \
     X(NOAUTH, "noauth", "NOAUTH", true, "it wants a password (redis.password_file)")               \
-    X(NOPERM, "noperm", "NOPERM", true,                                                            \
+    X(NOPERM, "noperm", "NOPERM", false,                                                           \
       "our user may not do what the gateway needs (docs/redis.md has the ACL)")                    \
     X(LOADING, "loading", "LOADING", true, "it is still loading its data")                         \
     X(BUSY, "busy", "BUSY", true, "somebody's script keeps it busy")                               \
@@ -50,6 +51,14 @@ const struct redis_trouble_row *redis_trouble_row(enum redis_trouble t);
 /* Which trouble an error reply ("NOPERM this user has no permissions ...") is. A script's error
  * carries the name of the command's error inside. */
 enum redis_trouble redis_error_name(struct span error);
+
+/* Which right it is that a NOPERM misses, as an ACL spells it ("zadd", "script|load"); empty where
+ * the error does not say, as of scripts before Redis 7.2. Nothing else of an error is let through.
+ */
+struct span redis_missing_right(struct span error);
+
+/* All rights that a script of ours needs, each once: "+get +set". */
+void redis_script_rights(struct span script, struct str *out);
 
 /* From the reply to INFO. */
 struct redis_info {

@@ -15,9 +15,10 @@
 #include <stdlib.h>
 
 enum {
-    LOOK_MS = 250,   /* another replica's beat may be due, or its lease have ended */
-    AGAIN_MS = 1,    /* more is due */
-    CLAIMS_MAX = 64, /* at a time: one reply must not keep Redis busy */
+    REFUSED_MS = 2000, /* so long after a refusal Redis is asked again */
+    LOOK_MS = 250,     /* another replica's beat may be due, or its lease have ended */
+    AGAIN_MS = 1,      /* more is due */
+    CLAIMS_MAX = 64,   /* at a time: one reply must not keep Redis busy */
 };
 
 struct claims {
@@ -103,6 +104,7 @@ static void on_claimed(void *arg, const struct redis_reply *reply) {
     c->asking = false;
     sending_unreserve(s->sending, c->reserved);
     if (!reply) {
+        durable_note_no_reply(s);
         timer_start(&c->timer, LOOK_MS);
         return;
     }
@@ -154,10 +156,38 @@ static void gather(struct claims *c) {
         c->spilled = spilled;
 }
 
+static void call_all(struct serve *s);
+
+/* As when Redis comes: each worker tells what happened meanwhile, then it claims. */
+static void on_asked_again(void *arg, const struct redis_reply *reply) {
+    struct claims *c = arg;
+    struct beats_shared *beats = &c->serve->shared->beats;
+    c->asking = false;
+    timer_start(&c->timer, LOOK_MS);
+    if (!reply) {
+        durable_note_no_reply(c->serve);
+        return;
+    }
+    atomic_fetch_add(&beats->arrivals, 1);
+    atomic_store(&beats->refused, false);
+    call_all(c->serve);
+}
+
+/* One worker asks for all. */
+static void ask_again_after_refusal(struct claims *c) {
+    struct serve *s = c->serve;
+    struct beats_shared *beats = &s->shared->beats;
+    bool due = atomic_load(&beats->refused) &&
+               clock_mono_ms() - atomic_load(&beats->refused_ms) >= REFUSED_MS;
+    if (s->worker == 0 && due && redis_is_here(s->redis))
+        c->asking = durable_hello(s, true, on_asked_again, c);
+}
+
 static void look(void *arg) {
     struct claims *c = arg;
     if (c->asking)
         return;
+    ask_again_after_refusal(c);
     if (durable_is_here(c->serve) && has_told(c)) {
         gather(c);
         ask(c);

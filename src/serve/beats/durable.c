@@ -419,7 +419,18 @@ bool durable_lift(struct serve *s, const struct agent_id *id, redis_done *done, 
 
 bool durable_is_here(const struct serve *s) {
     return s->redis && redis_is_here(s->redis) &&
-           (size_t)atomic_load(&s->shared->beats.here) == s->shared->worker_count;
+           (size_t)atomic_load(&s->shared->beats.here) == s->shared->worker_count &&
+           !atomic_load(&s->shared->beats.refused);
+}
+
+void durable_note_no_reply(struct serve *s) {
+    struct beats_shared *beats = &s->shared->beats;
+    enum redis_trouble t = redis_refusal(s->redis);
+    if (t == REDIS_NONE || t == REDIS_FULL)
+        return;
+    atomic_store(&beats->refused_ms, clock_mono_ms());
+    atomic_store(&beats->spoke, true);
+    atomic_store(&beats->refused, true);
 }
 
 bool durable_is_prompt(const struct serve *s) {

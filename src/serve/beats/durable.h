@@ -27,10 +27,14 @@ void durable_free(struct durable *d); /* NULL is fine */
 void durable_adopt(struct durable *d);
 
 /* Is Redis the place for beats now? When all workers of the process reach it: else what one worker
- * put there another would not find. */
+ * put there another would not find. And when it takes them. */
 bool durable_is_here(const struct serve *s);
 /* Likewise, and is it quick enough to be waited for? */
 bool durable_is_prompt(const struct serve *s);
+/* A reply did not come: was it a refusal? Where Redis takes no beats at all (a right that its user
+ * lacks, MISCONF, NOREPLICAS, a wrong type), it is as if it were away, until claims.c finds that it
+ * does again. A full Redis does take those that are due. */
+void durable_note_no_reply(struct serve *s);
 /* The agent's next sequence shall compare with those of other replicas. Under its lock. */
 void durable_stamp(const struct serve *s, struct agent *agent);
 /* Of a lease; never 0. */

@@ -14,6 +14,8 @@
 
 #include <stdlib.h>
 
+enum { LOOK_AGAIN_MS = 50 }; /* Redis refused it: not again at once */
+
 struct storing_queue {
     struct serve *serve;
     storing_due *on_due;
@@ -159,13 +161,16 @@ static void keep_in_memory(struct storing *st) {
     struct agent *agent = agents_lock(agents, &st->delivery.id, false);
     if (!agent)
         return;
-    if (agent->beat.held && !agent->beat.sending && !agent->beat.blocked)
+    if (agent->beat.held && !agent->beat.sending && !agent->beat.blocked) {
+        beat_put_off(&agent->beat, clock_mono_ms() + LOOK_AGAIN_MS);
         appointments_schedule(st->serve, agent);
+    }
     agents_unlock(agents, agent);
 }
 
 static void store_no_more(struct storing *st) {
     struct serve *s = st->serve;
+    durable_note_no_reply(s);
     if (st->reserved && !redis_is_here(s->redis)) /* it may have been given to us */
         telling_give_back_later(s, &st->delivery, false);
     if (st->in_memory)

@@ -2,11 +2,17 @@
 
 /* clang-format off: one line of Lua a line */
 
-/* An agent's record lives for 25 h after its last change: a token lives for 24. */
+/* An agent's record lives for 25 h after its last change: a token lives for 24. What is none of
+ * ours (another type, other bytes) counts as none, and is written over. */
 #define RECORD                                                                                     \
     "local function look(key)\n"                                                                   \
-    "  local packed = redis.call('GET', key)\n"                                                    \
-    "  return packed and cmsgpack.unpack(packed) or {}\n"                                          \
+    "  local packed = redis.pcall('GET', key)\n"                                                   \
+    "  if type(packed) == 'table' and not string.find(packed.err, 'WRONGTYPE') then\n"             \
+    "    redis.call('GET', key)\n"                                                                 \
+    "  end\n"                                                                                      \
+    "  if type(packed) ~= 'string' then return {} end\n"                                           \
+    "  local fine, agent = pcall(cmsgpack.unpack, packed)\n"                                       \
+    "  return fine and type(agent) == 'table' and agent or {}\n"                                   \
     "end\n"                                                                                        \
     "local function keep(key, agent)\n"                                                            \
     "  redis.call('SET', key, cmsgpack.pack(agent), 'EX', 90000)\n"                                \

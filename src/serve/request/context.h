@@ -17,14 +17,16 @@
 
 /* Heartbeats in Redis, as all workers see them (serve/beats/durable.h). */
 struct beats_shared {
-    uint64_t replica;          /* this process, among all */
-    _Atomic int here;          /* workers that reach Redis */
-    _Atomic uint64_t arrivals; /* how often all of them did again */
-    _Atomic uint64_t claims;   /* leases given out */
-    _Atomic uint64_t spilled;  /* beats held in memory though Redis was here: it was slow */
-    _Atomic bool greeted;      /* Redis told a worker that nobody need be waited for */
-    _Atomic bool spoke;        /* something was settled, or held, without Redis */
-    _Atomic int64_t held;      /* in Redis, as last heard */
+    uint64_t replica;           /* this process, among all */
+    _Atomic int here;           /* workers that reach Redis */
+    _Atomic uint64_t arrivals;  /* how often all of them did again */
+    _Atomic uint64_t claims;    /* leases given out */
+    _Atomic uint64_t spilled;   /* beats held in memory though Redis was here: it was slow */
+    _Atomic bool refused;       /* Redis is here, and refuses what beats need */
+    _Atomic int64_t refused_ms; /* monotonic: when it did last */
+    _Atomic bool greeted;       /* Redis told a worker that nobody need be waited for */
+    _Atomic bool spoke;         /* something was settled, or held, without Redis */
+    _Atomic int64_t held;       /* in Redis, as last heard */
 };
 
 /* What seals and opens cached connects. */
