@@ -39,8 +39,8 @@ BEGIN {
     for (i = 1; i <= rooms; i++)
         order[names[i]] = i
 
-    # The loop's events; app/app.c watches signals with them.
-    only("^event2/", "^(io/.*|app/app\\.c)$")
+    # The loop's events; app/process.c watches signals with them.
+    only("^event2/", "^(io/.*|app/process\\.c)$")
     only("^event2/http", "^io/operator\\.c$")
     # TLS; app/setup.h names the SSL_CTX that it hands from io to io.
     only("^openssl/(ssl|x509|x509v3|x509_vfy|pem|err|bio)\\.h$", "^(io/.*|app/setup\\.h)$")
