@@ -6,10 +6,12 @@ import { Controller, errorBody, gate } from './support/controller.mjs';
 import { startGateway } from './support/gateway.mjs';
 import { adminToken, agentToken } from './support/jwt.mjs';
 import { Stub, agentId, agentSecret, specialId } from './support/stub.mjs';
+import { timelapse } from './support/timelapse.mjs';
 import { Wire, call, request } from './support/wire.mjs';
 
 // Each test has processes of its own; most of them wait.
 const SUITE = { timeout: 30000, concurrency: 4 };
+const sanitized = /asan|tsan/.test(process.env.BUILD ?? '') || Boolean(process.env.GATEWAY_WRAPPER);
 
 /** Times that a test can wait for. */
 const quick = {
@@ -21,6 +23,7 @@ async function using(options, body) {
     let gateway;
     try {
         gateway = await startGateway(stub, {
+            env: options.env,
             config: {
                 workers: 1, breaker: { open: '200ms', max_open: '400ms' },
                 ...options.config, heartbeat: { ...quick, ...options.heartbeat },
@@ -337,6 +340,20 @@ describe('what the controller says', SUITE, () => {
             await acknowledged(beat(gateway, 1, 'online', 3, { token: good }));
             assert.equal((await beat(gateway, 1, 'online', 4, { token: bad })).status, 401);
             assert.equal(stub.seen(ofAgent(1)).length, 2);
+        });
+    });
+
+    test('after ten minutes it is asked again', { skip: sanitized && 'no preloading here' }, async () => {
+        let given = { status: 404, body: errorBody(404, `Agent with ID ${agentId(1)} not found`) };
+        const stub = await Controller.start(() => given);
+        const status = async () => (await beat(gateway, 1)).status;
+        let gateway;
+        await using({ stub, env: timelapse(100) }, async (one) => {
+            gateway = one;
+            await eventually('its no', async () => await status() === 404);
+            given = { status: 201 };
+            assert.equal(await status(), 404, 'repeated from here');
+            await eventually('ten minutes', async () => await status() === 201, 15000);
         });
     });
 
