@@ -212,6 +212,23 @@ describe('only for who may', SUITE, () => {
             assert.equal((await connect(gateway, 1)).status, 502);
         }));
 
+    for (const [status, message, evicts] of [
+        [404, `Agent with ID ${agentId(1)} not found`, true],
+        [401, 'Agent is suspended', true],
+        [401, 'Agent has no secret configured', true],
+        [401, 'Invalid credentials', false],
+    ])
+        test(`"${message}" to a stranger ${evicts ? 'evicts' : 'takes nothing away'}`, async () => {
+            const body = JSON.stringify({ accessToken: agentToken(agentId(1)) });
+            const stub = await Controller.start((seen) => (seen.body.includes('wrong')
+                ? { status, body: errorBody(status, message) } : { status: 201, body }));
+            await using({ stub }, async (gateway) => {
+                await assertMiss(gateway, 1);
+                assert.equal((await connect(gateway, 1, { secret: 'wrong' })).status, status);
+                await (evicts ? assertMiss : assertHit)(gateway, 1);
+            });
+        });
+
     test('the special agents hear what the controller says', () =>
         using({}, async (gateway) => {
             for (const [k, expected] of [[0, 401], [1, 404], [2, 401], [3, 201], [4, 201], [5, 201]]) {

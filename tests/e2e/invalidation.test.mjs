@@ -28,6 +28,7 @@ const MANAGED = 2;
 const ELSEWHERE = 3; // another instruction
 const MANAGED_ELSEWHERE = 4; // another instruction, another deployment
 const OTHER = 5; // another organization's
+const NAMELESS = 6; // of no organization that its token names; not one of everybody
 const everybody = [AUTONOMOUS, MANAGED, ELSEWHERE, MANAGED_ELSEWHERE, OTHER];
 const fleet = {
     [AUTONOMOUS]: { org: ORG, instruction: instruction('a') },
@@ -35,6 +36,7 @@ const fleet = {
     [ELSEWHERE]: { org: ORG, instruction: instruction('b') },
     [MANAGED_ELSEWHERE]: { org: ORG, instruction: instruction('b'), deployment: deployment('b') },
     [OTHER]: { org: OTHER_ORG, instruction: instruction('c') },
+    [NAMELESS]: { instruction: instruction('d') },
 };
 
 /** A connect's answer: `version` tells it from the one before. */
@@ -300,6 +302,12 @@ describe('whom a write concerns', SUITE, () => {
         assert.deepEqual(await asked(gateway), everybody);
         await write(gateway, 'POST', '/configurations', { token: adminToken({ orgId: undefined }) });
         assert.deepEqual(await asked(gateway), everybody);
+    }));
+
+    test('an answer whose organization nobody can name is concerned by all of them', everythingWorks(async (gateway) => {
+        await assertConnects(gateway, NAMELESS, MISS);
+        await write(gateway, 'POST', '/configurations', { token: adminToken({ orgId: OTHER_ORG }) });
+        assert.deepEqual(await asked(gateway, [...everybody, NAMELESS]), [OTHER, NAMELESS]);
     }));
 
     test('reading, inference and other routes concern nobody', everythingWorks(async (gateway) => {
