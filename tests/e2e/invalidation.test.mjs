@@ -329,6 +329,12 @@ describe('whom a write concerns', SUITE, () => {
         assert.equal(stub.seen(pathOf(MANAGED)).length, 2);
     }));
 
+    test('it is asked for however often the agent has connected before', everythingWorks(async (gateway) => {
+        await write(gateway, 'PUT', `/instructions/${instruction('a')}`);
+        assert.deepEqual(await asked(gateway), [AUTONOMOUS, MANAGED]);
+        assert.deepEqual(await asked(gateway), []);
+    }, { ...calm, limits: { connects_per_agent: 1 } }));
+
     test('only a storm may see what was true before: then at once, and refreshed soon', everythingWorks(async (gateway) => {
         await write(gateway, 'PUT', `/instructions/${instruction('a')}`);
         await assertConnects(gateway, AUTONOMOUS, STALE);

@@ -6,9 +6,11 @@ import { eventually, sleep } from './support/child.mjs';
 import { HIT, MISS, assertConnects, connect, path, using } from './support/connecting.mjs';
 import { adminToken, agentToken } from './support/jwt.mjs';
 import { agentId, agentSecret } from './support/stub.mjs';
+import { timelapse } from './support/timelapse.mjs';
 import { Wire, call, request } from './support/wire.mjs';
 
 const SUITE = { timeout: 40000, concurrency: 4 };
+const sanitized = /asan|tsan/.test(process.env.BUILD ?? '') || Boolean(process.env.GATEWAY_WRAPPER);
 
 /** The same gateway, reached from another address. */
 const from = (gateway, address) => ({ ...gateway, target: { ...gateway.target, localAddress: address } });
@@ -72,6 +74,21 @@ describe('an agent whose secret is guessed', SUITE, () => {
             await assertConnects(gateway, 1, HIT);
             await assertConnects(gateway, 2, MISS);
             assert.equal(await bcrypts(stub), 7);
+        }));
+
+    test('stays locked for as long as somebody guesses', { skip: sanitized && 'no preloading here' }, () =>
+        using({ config: { limits: { connect_failures_per_ip: 0 } }, env: timelapse(20) }, async (gateway) => {
+            let k = 0, asked = 0;
+            const guess = () => connect(gateway, 1, wrong(1, k++));
+            await eventually('the lock', async () => (await guess()).status === 429);
+            // A guess in ten seconds is asked for, and each of them adds a minute.
+            await eventually('nine to be asked for', async () => {
+                const answers = await Promise.all([guess(), guess(), guess()]);
+                const passed = answers.filter(({ status }) => status === 401).length;
+                assert.ok(passed < 3, `open again after ${asked}`);
+                asked += passed;
+                return asked >= 9;
+            }, 20000);
         }));
 
     test('that we do not know yet gets a place among those who guess', () =>

@@ -305,6 +305,26 @@ describe('places', SUITE, () => {
             assert.equal((await gateway.child.exited).code, 0);
         }));
 
+    test('what waits is bounded in memory: the rest is told to come again', () =>
+        withPatient({ queue: { api: 1, wait: '60s' }, limits: { request_memory: '1GiB' } }, async (gateway, patient) => {
+            const body = 'x'.repeat(1 << 20);
+            let refused = 0;
+            const calls = numbers(72).map(async (n) => {
+                const { status } = await call(gateway.target, 'POST', `/${n}`, { body }).catch((error) => error);
+                if (status === 503) refused++;
+                return status;
+            });
+            await eventually('all to be known', async () => refused + await waiting(gateway, 'api') === 71, 20000);
+            assert.ok(refused >= 71 - 64, `${refused} refused: 64 MiB may wait`);
+            const done = Promise.all(calls);
+            for (let left = 72 - refused; left > 0; left--) {
+                await patient.asked(1);
+                patient.waiting[0].answer();
+            }
+            for (const status of await done) assert.ok([201, 503].includes(status), `${status}`);
+            assert.equal(await waiting(gateway, 'api'), 0);
+        }));
+
     test('a reload brings other places', () =>
         withPatient({ queue: { api: 1 } }, async (gateway, patient) => {
             const calls = [call(gateway.target, 'GET', '/1')];
