@@ -1,13 +1,13 @@
 /* Heads. http_scan has found where one ends; this walks it once, left to right:
  *
  *     request line | status line      take_request_line, take_status_line
- *     field, field, ... CRLF          take_fields: known names are noted in passing
+ *     field, field, ... CRLF          http_fields: known names are noted in passing
  *     what the fields mean together   target, host, framing, connection, expect
  *
  * Nothing is repaired: a head either is what the grammar says, or is refused. */
 #include "rules/wire/http.h"
 
-#include "rules/wire/http_chars.h"
+#include "rules/wire/http_fields.h"
 
 enum {
     LENGTH_DIGITS = 18, /* the most that cannot overflow an int64_t */
@@ -17,29 +17,6 @@ enum {
 
 /* ---- pieces of a head ---- */
 
-struct cursor {
-    const char *at;
-    const char *end;
-};
-
-static bool take(struct cursor *in, struct span literal) {
-    struct span rest = {in->at, (size_t)(in->end - in->at)};
-    if (!span_starts(rest, literal))
-        return false;
-    in->at += literal.len;
-    return true;
-}
-
-/* One or more bytes of the class, and the one that must follow. */
-static bool take_word(struct cursor *in, unsigned class, char follower, struct span *word) {
-    const char *stop = class_end(in->at, in->end, class);
-    *word = (struct span){in->at, (size_t)(stop - in->at)};
-    if (word->len == 0 || stop == in->end || *stop != follower)
-        return false;
-    in->at = stop + 1;
-    return true;
-}
-
 /* The same for a target, sixteen bytes a step. */
 static bool take_target(struct cursor *in, struct span *target) {
     const char *stop = target_end(in->at, in->end);
@@ -48,12 +25,6 @@ static bool take_target(struct cursor *in, struct span *target) {
         return false;
     in->at = stop + 1;
     return true;
-}
-
-static struct span take_text(struct cursor *in) {
-    const char *start = in->at;
-    in->at = text_end(start, in->end);
-    return (struct span){start, (size_t)(in->at - start)};
 }
 
 /* "HTTP/1.1" */
@@ -85,152 +56,6 @@ static int64_t decimal(struct span digits, size_t most) {
     return value;
 }
 
-/* ---- fields ---- */
-
-/* No two share length and first letter, so one comparison decides; the switch would not compile
- * if they did. */
-#define KNOWN_ROWS(X)                                                                              \
-    X(HTTP_HOST, 'h', "host")                                                                      \
-    X(HTTP_CONTENT_LENGTH, 'c', "content-length")                                                  \
-    X(HTTP_TRANSFER_ENCODING, 't', "transfer-encoding")                                            \
-    X(HTTP_CONNECTION, 'c', "connection")                                                          \
-    X(HTTP_EXPECT, 'e', "expect")                                                                  \
-    X(HTTP_UPGRADE, 'u', "upgrade")                                                                \
-    X(HTTP_AUTHORIZATION, 'a', "authorization")                                                    \
-    X(HTTP_CONTENT_TYPE, 'c', "content-type")                                                      \
-    X(HTTP_CONTENT_ENCODING, 'c', "content-encoding")                                              \
-    X(HTTP_CORRELATION_ID, 'x', "x-correlation-id")                                                \
-    X(HTTP_CACHE_CONTROL, 'c', "cache-control")                                                    \
-    X(HTTP_KEEP_ALIVE, 'k', "keep-alive")                                                          \
-    X(HTTP_DATE, 'd', "date")                                                                      \
-    X(HTTP_RETRY_AFTER, 'r', "retry-after")
-
-static const struct span known_names[HTTP_KNOWN_COUNT] = {
-#define X(known, letter, name) [known] = {name, sizeof(name) - 1},
-    KNOWN_ROWS(X)
-#undef X
-};
-
-static enum http_known known_candidate(struct span name) {
-#define KEY(length, letter) ((length) << 8 | (size_t)(letter))
-#define X(known, letter, name)                                                                     \
-    case KEY(sizeof(name) - 1, letter):                                                            \
-        return known;
-    switch (KEY(name.len, name.ptr[0] | 0x20)) {
-        KNOWN_ROWS(X)
-    default:
-        return HTTP_UNKNOWN;
-    }
-#undef X
-#undef KEY
-}
-
-/* Is this name the known one of the same length, in any case? Names are made of CHAR_TOKEN, of
- * which nothing but a letter's other case differs from a letter or a hyphen in this bit alone. */
-static bool is_spelled(struct span name, const char *known) {
-    const uint64_t case_bits = 0x2020202020202020;
-    uint64_t a, b;
-    size_t at = 0;
-    for (; name.len - at >= sizeof a; at += sizeof a) {
-        memcpy(&a, name.ptr + at, sizeof a);
-        memcpy(&b, known + at, sizeof b);
-        if ((a | case_bits) != b)
-            return false;
-    }
-    for (; at < name.len; at++)
-        if ((name.ptr[at] | 0x20) != known[at])
-            return false;
-    return true;
-}
-
-static enum http_known known_by_name(struct span name) {
-    enum http_known candidate = known_candidate(name);
-    if (candidate == HTTP_UNKNOWN || !is_spelled(name, known_names[candidate].ptr))
-        return HTTP_UNKNOWN;
-    return candidate;
-}
-
-/* "Content_Length": CGI-like servers behind us would read it as the real one. */
-static bool is_framing_twin(struct span name) {
-    enum http_known candidate = known_candidate(name);
-    if (candidate != HTTP_CONTENT_LENGTH && candidate != HTTP_TRANSFER_ENCODING)
-        return false;
-    struct span original = known_names[candidate];
-    for (size_t i = 0; i < name.len; i++) {
-        bool same = (name.ptr[i] | 0x20) == original.ptr[i];
-        if (!same && (name.ptr[i] != '_' || original.ptr[i] != '-'))
-            return false;
-    }
-    return true;
-}
-
-/* A name right before its colon, a value, CRLF. A line that begins with a blank (obs-fold) has no
- * name and so is none. */
-static enum err take_field(struct cursor *in, struct http_field *field) {
-    if (!take_word(in, CHAR_TOKEN, ':', &field->name))
-        return ERR_BAD_REQUEST;
-    field->value = span_trim(take_text(in));
-    if (!take(in, SPAN("\r\n")))
-        return ERR_BAD_REQUEST;
-    field->known = known_by_name(field->name);
-    if (field->known == HTTP_UNKNOWN && is_framing_twin(field->name))
-        return ERR_BAD_FRAMING;
-    return ERR_OK;
-}
-
-static void note_known(struct http_fields *fields, const struct http_field *field) {
-    if (field->known == HTTP_UNKNOWN)
-        return;
-    if (fields->known_count[field->known]++ == 0)
-        fields->known[field->known] = field->value;
-}
-
-/* All fields up to the empty line, which must be the end of the head. */
-static enum err take_fields(struct cursor *in, struct http_fields *fields) {
-    fields->count = 0; /* at[] needs no clearing: it is valid up to count */
-    memset(fields->known, 0, sizeof fields->known);
-    memset(fields->known_count, 0, sizeof fields->known_count);
-    while (!take(in, SPAN("\r\n"))) {
-        if (fields->count == HTTP_FIELDS_MAX)
-            return ERR_HEAD_TOO_LARGE;
-        struct http_field *field = &fields->at[fields->count];
-        enum err e = take_field(in, field);
-        if (e)
-            return e;
-        note_known(fields, field);
-        fields->count++;
-    }
-    return in->at == in->end ? ERR_OK : ERR_BAD_REQUEST;
-}
-
-struct span http_field(const struct http_fields *fields, struct span name) {
-    for (size_t i = 0; i < fields->count; i++)
-        if (span_equal_nocase(fields->at[i].name, name))
-            return fields->at[i].value;
-    return SPAN_NONE;
-}
-
-/* The next element, trimmed; moves `list` past it. Skips empty ones. */
-static bool list_next(struct span *list, struct span *element) {
-    while (list->len > 0) {
-        const char *comma = memchr(list->ptr, ',', list->len);
-        size_t len = comma ? (size_t)(comma - list->ptr) : list->len;
-        *element = span_trim((struct span){list->ptr, len});
-        *list = span_from(*list, len + 1);
-        if (element->len > 0)
-            return true;
-    }
-    return false;
-}
-
-bool http_list_has(struct span list, struct span token) {
-    struct span element;
-    while (list_next(&list, &element))
-        if (span_equal_nocase(element, token))
-            return true;
-    return false;
-}
-
 /* ---- what the fields say about the message ---- */
 
 /* Anything but a plain "chunked". When chunked is not the last, or stands there twice, nobody can
@@ -240,7 +65,7 @@ static enum err refuse_codings(struct span list) {
     struct span coding = SPAN_NONE;
     int chunked = 0;
     int others = 0;
-    while (list_next(&list, &coding)) {
+    while (http_list_next(&list, &coding)) {
         if (span_equal_nocase(coding, SPAN("identity")))
             return ERR_BAD_FRAMING;
         bool is_chunked = span_equal_nocase(coding, SPAN("chunked"));
@@ -289,7 +114,7 @@ static struct connection_options find_connection_options(const struct http_field
             continue;
         struct span list = fields->at[i].value;
         struct span option;
-        while (list_next(&list, &option)) {
+        while (http_list_next(&list, &option)) {
             found.close |= span_equal_nocase(option, SPAN("close"));
             found.keep_alive |= span_equal_nocase(option, SPAN("keep-alive"));
             found.upgrade |= span_equal_nocase(option, SPAN("upgrade"));
@@ -450,7 +275,7 @@ enum err http_request_parse(struct span head, struct http_request *out) {
     struct cursor in = {head.ptr, head.ptr + head.len};
     enum err e = take_request_line(&in, out);
     if (!e)
-        e = take_fields(&in, &out->fields);
+        e = http_take_fields(&in, &out->fields);
     if (!e)
         e = find_host(out);
     if (!e)
@@ -486,7 +311,7 @@ static bool take_status_line(struct cursor *in, struct http_response *out) {
 static int keep_alive_seconds(struct span list) {
     struct span name = SPAN("timeout=");
     struct span element;
-    while (list_next(&list, &element))
+    while (http_list_next(&list, &element))
         if (element.len > name.len && span_equal_nocase((struct span){element.ptr, name.len}, name))
             return (int)decimal(span_from(element, name.len), TIMEOUT_DIGITS);
     return -1;
@@ -494,7 +319,7 @@ static int keep_alive_seconds(struct span list) {
 
 enum err http_response_parse(struct span head, struct http_response *out) {
     struct cursor in = {head.ptr, head.ptr + head.len};
-    if (!take_status_line(&in, out) || take_fields(&in, &out->fields) ||
+    if (!take_status_line(&in, out) || http_take_fields(&in, &out->fields) ||
         find_framing(&out->fields, out->minor, &out->chunked, &out->content_length))
         return ERR_UPSTREAM_PROTOCOL;
     out->keep_alive = keeps_alive(find_connection_options(&out->fields), out->minor);
