@@ -3,11 +3,10 @@
 #include "base/clock.h"
 #include "base/panic.h"
 #include "base/random.h"
+#include "io/redis_greeting.h"
 #include "io/redis_health.h"
-#include "io/redis_link.h"
 #include "io/redis_sentinel.h"
 #include "io/resolve.h"
-#include "rules/redis/far_clock.h"
 
 #include <hiredis/hiredis.h>
 #include <stdio.h>
@@ -19,12 +18,9 @@ enum {
     BACKOFF_MAX_MS = 2000,
     SETTLED_MS = 5000, /* here for so long: the next backoff begins anew */
     WATCH_MS = 1000,   /* so often the sentinels are asked whether we are still at the master */
-    SHA_HEX = 40,
     /* So often Redis is asked for the time: clocks drift, and an idle connection should not learn
      * from the next heartbeat that its network is gone. */
     TIME_MS = 2000,
-    TIME_QUICK_US = 5000, /* a greeting's answer that took longer says too little: */
-    TIME_LOOKS = 3,       /* it is asked again so often */
 };
 
 enum phase { AWAY, ASKING, GREETING, HERE };
@@ -48,14 +44,8 @@ struct redis {
     enum redis_trouble refusal; /* that a caller is being told of */
     int64_t here_since_ms;
     int64_t time_asked_us; /* monotonic */
-    int64_t time_took_us;  /* the quickest answer of this greeting */
-    int time_looks;
-    struct far_clock clock;
-    struct redis_info info;
-    bool is_master;
-    size_t greetings;         /* replies still to come */
+    struct redis_greeting greeting;
     enum redis_trouble blame; /* what it is when patience is over */
-    char (*sha)[SHA_HEX];
 };
 
 /* ---- life: away ---- */
@@ -78,7 +68,7 @@ static void fail_pending(struct redis *r, bool tell) {
             p->done(p->arg, NULL);
         redis_pending_free(p);
     }
-    r->greetings = 0;
+    redis_greeting_forget(&r->greeting);
 }
 
 static void leave(struct redis *r, enum redis_trouble t) {
@@ -103,13 +93,7 @@ static void leave(struct redis *r, enum redis_trouble t) {
         r->state(r->arg, false);
 }
 
-/* ---- life: greeting ---- */
-
-/* Our commands' replies come here; those of callers go to on_reply's end. */
-static void greet_with(struct redis *r, const struct span *words, size_t count, redis_done *done) {
-    redis_link_command(&r->link, words, count, done, r);
-    r->greetings++;
-}
+/* ---- life: here ---- */
 
 static void arrive(struct redis *r) {
     r->phase = HERE;
@@ -118,8 +102,8 @@ static void arrive(struct redis *r) {
     r->here_since_ms = clock_mono_ms();
     timer_stop(&r->patience);
     if (!r->options->reads_only)
-        redis_note_durability(r->options, &r->info);
-    redis_note_here(r->options, &r->info);
+        redis_note_durability(r->options, &r->greeting.info);
+    redis_note_here(r->options, &r->greeting.info);
     if (r->options->url->master[0] != '\0')
         timer_start(&r->watch, WATCH_MS);
     if (!r->options->reads_only)
@@ -128,113 +112,11 @@ static void arrive(struct redis *r) {
         r->state(r->arg, true);
 }
 
-static bool look_at_time_again(struct redis *r);
-
-/* Each reply of the greeting has been read by its own function by now. */
-static void greeted(struct redis *r) {
-    if (--r->greetings > 0)
-        return;
-    if (r->info.cluster)
-        leave(r, REDIS_CLUSTER);
-    else if (r->info.loading)
-        leave(r, REDIS_LOADING);
-    else if (!r->options->reads_only && !r->is_master)
-        leave(r, REDIS_READONLY);
-    else if (!look_at_time_again(r))
-        arrive(r);
-}
-
-static void on_agreed(void *arg, const struct redis_reply *reply) {
-    (void)reply;
-    greeted(arg);
-}
-
-static void on_role(void *arg, const struct redis_reply *reply) {
-    struct redis *r = arg;
-    r->is_master = span_equal(redis_text(redis_at(reply, 0)), SPAN("master"));
-    greeted(r);
-}
-
-static void on_info(void *arg, const struct redis_reply *reply) {
-    struct redis *r = arg;
-    redis_info_parse(redis_text(reply), &r->info);
-    greeted(r);
-}
-
-static int64_t time_us(const struct redis_reply *reply) {
-    return redis_integer(redis_at(reply, 0)) * 1000000 + redis_integer(redis_at(reply, 1));
-}
-
-static void on_time(void *arg, const struct redis_reply *reply) {
-    struct redis *r = arg;
-    int64_t now_us = clock_mono_us();
-    far_clock_begin(&r->clock, r->time_asked_us, now_us, time_us(reply));
-    r->time_took_us = now_us - r->time_asked_us;
-    greeted(r);
-}
-
-static void on_time_looked(void *arg, const struct redis_reply *reply) {
-    struct redis *r = arg;
-    int64_t now_us = clock_mono_us();
-    far_clock_learn(&r->clock, r->time_asked_us, now_us, time_us(reply));
-    if (now_us - r->time_asked_us < r->time_took_us)
-        r->time_took_us = now_us - r->time_asked_us;
-    greeted(r);
-}
-
-/* One that was stopped, or that loads, answers a greeting late: replicas whose clocks are half a
- * second apart would take each other's newer heartbeats for older ones. */
-static bool look_at_time_again(struct redis *r) {
-    if (r->time_took_us <= TIME_QUICK_US || r->time_looks == TIME_LOOKS)
-        return false;
-    r->time_looks++;
-    r->time_asked_us = clock_mono_us();
-    greet_with(r, (struct span[]){SPAN("TIME")}, 1, on_time_looked);
-    return true;
-}
-
-/* Scripts are loaded in order, so the last replies of the greeting are theirs, in order. */
-static void on_loaded(void *arg, const struct redis_reply *reply) {
-    struct redis *r = arg;
-    struct span sha = redis_text(reply);
-    size_t script = r->options->script_count - r->greetings;
-    if (sha.len == SHA_HEX && script < r->options->script_count)
-        memcpy(r->sha[script], sha.ptr, SHA_HEX);
-    greeted(r);
-}
-
-static void authenticate(struct redis *r, struct span username, struct span password) {
-    if (password.len == 0)
-        return;
-    if (username.len > 0)
-        greet_with(r, (struct span[]){SPAN("AUTH"), username, password}, 3, on_agreed);
+static void on_greeted(void *arg, enum redis_trouble t) {
+    if (t == REDIS_NONE)
+        arrive(arg);
     else
-        greet_with(r, (struct span[]){SPAN("AUTH"), password}, 2, on_agreed);
-}
-
-static void load_scripts(struct redis *r) {
-    for (size_t i = 0; i < r->options->script_count; i++)
-        greet_with(
-            r, (struct span[]){SPAN("SCRIPT"), SPAN("LOAD"), span_of(r->options->scripts[i].text)},
-            3, on_loaded);
-}
-
-static void greet(struct redis *r) {
-    char database[12];
-    const struct redis_options *o = r->options;
-    authenticate(r, o->username, o->password);
-    (void)snprintf(database, sizeof database, "%d", o->url->database);
-    if (o->url->database > 0)
-        greet_with(r, (struct span[]){SPAN("SELECT"), span_of(database)}, 2, on_agreed);
-    if (!o->reads_only) {
-        greet_with(r, (struct span[]){SPAN("ROLE")}, 1, on_role);
-        greet_with(r, (struct span[]){SPAN("INFO")}, 1, on_info);
-        r->time_asked_us = clock_mono_us();
-        greet_with(r, (struct span[]){SPAN("TIME")}, 1, on_time);
-        load_scripts(r);
-    }
-    if (r->greetings == 0)
-        arrive(r);
+        leave(arg, t);
 }
 
 /* ---- life: connecting ---- */
@@ -282,10 +164,6 @@ static void connect_to_socket(struct redis *r) {
 
 static void start_greeting(struct redis *r) {
     r->phase = GREETING;
-    r->is_master = false;
-    r->info = (struct redis_info){0};
-    r->time_took_us = 0;
-    r->time_looks = 0;
     be_patient(r, r->options->connect_timeout_ms, REDIS_TIMEOUT);
 }
 
@@ -339,7 +217,8 @@ static void on_watch(void *arg) {
 static void on_time_again(void *arg, const struct redis_reply *reply) {
     struct redis *r = arg;
     if (reply)
-        far_clock_learn(&r->clock, r->time_asked_us, clock_mono_us(), time_us(reply));
+        far_clock_learn(&r->greeting.clock, r->time_asked_us, clock_mono_us(),
+                        redis_time_us(reply));
     if (r->phase == HERE)
         timer_start(&r->time, TIME_MS);
 }
@@ -353,7 +232,7 @@ static void ask_time_again(void *arg) {
 /* ---- what the link tells ---- */
 
 static void on_ready(void *arg) {
-    greet(arg);
+    redis_greet(&((struct redis *)arg)->greeting);
 }
 
 static void on_ended(void *arg, enum redis_trouble t) {
@@ -453,7 +332,7 @@ bool redis_run(struct redis *r, size_t script, size_t key_count, const struct sp
     struct span all[REDIS_ARGS_MAX + 3];
     char keys[STR_DECIMAL];
     all[0] = SPAN("EVALSHA");
-    all[1] = (struct span){r->sha[script], SHA_HEX};
+    all[1] = (struct span){r->greeting.sha[script], REDIS_SHA_HEX};
     all[2] = str_decimal((int64_t)key_count, keys);
     memcpy(all + 3, words, count * sizeof *words);
     redis_link_script(&r->link, (int)script, all, count + 3, done, arg);
@@ -472,7 +351,7 @@ static void send_whole(struct redis *r, struct redis_pending *p) {
     struct span script = span_of(r->options->scripts[p->script].text);
     const char *end = memchr(text.ptr, '\n', text.len);
     struct span count = {text.ptr, (size_t)(end - text.ptr) + 1};
-    struct span rest = span_from(text, count.len + sizeof middle - 1 + SHA_HEX);
+    struct span rest = span_from(text, count.len + sizeof middle - 1 + REDIS_SHA_HEX);
     struct str whole;
     str_init(&whole, text.len + script.len + 64);
     str_add(&whole, count);
@@ -502,7 +381,8 @@ enum redis_trouble redis_trouble(const struct redis *r) {
 }
 
 int64_t redis_now_us(const struct redis *r) {
-    return r->clock.known ? clock_mono_us() + r->clock.offset_us : clock_wall_ms() * 1000;
+    return r->greeting.clock.known ? clock_mono_us() + r->greeting.clock.offset_us
+                                   : clock_wall_ms() * 1000;
 }
 
 enum redis_trouble redis_refusal(const struct redis *r) {
@@ -520,10 +400,10 @@ struct redis *redis_new(struct loop *loop, const struct redis_options *options, 
     r->options = options;
     r->state = state;
     r->arg = arg;
-    r->sha = must_zalloc((options->script_count + 1) * sizeof *r->sha);
     if (!options->aside)
         atomic_fetch_add(&options->health->clients, 1);
     redis_link_init(&r->link, loop, &link_events, r);
+    redis_greeting_init(&r->greeting, &r->link, options, on_greeted, r);
     timer_init(&r->again, loop, attempt, r);
     timer_init(&r->patience, loop, on_patience_over, r);
     timer_init(&r->watch, loop, on_watch, r);
@@ -548,6 +428,6 @@ void redis_free(struct redis *r) {
     redis_link_release(&r->link);
     if (r->resolver)
         resolver_free(r->resolver);
-    free(r->sha);
+    redis_greeting_release(&r->greeting);
     free(r);
 }
