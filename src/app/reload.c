@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "base/panic.h"
+#include "serve/gate/admission.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -49,6 +50,8 @@ static void on_adopted(void *arg) {
         timer_start(&r->adopted, ADOPTED_MS);
         return;
     }
+    if (strcmp(r->leaving->setup.config->upstream.url, r->running->setup.config->upstream.url) != 0)
+        admission_renew(r->parts.shared);
     if (r->leaving != r->first)
         generation_free(r->leaving);
     r->leaving = NULL;

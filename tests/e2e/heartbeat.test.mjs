@@ -348,7 +348,8 @@ describe('what the controller says', SUITE, () => {
         const stub = await Controller.start(() => given);
         const status = async () => (await beat(gateway, 1)).status;
         let gateway;
-        await using({ stub, env: timelapse(100) }, async (one) => {
+        const config = { drain: { timeout: '1h' } };
+        await using({ stub, env: timelapse(100), config }, async (one) => {
             gateway = one;
             await eventually('its no', async () => await status() === 404);
             given = { status: 201 };

@@ -200,6 +200,27 @@ test('another controller: new calls go there, one under way to the old one ends 
     }
 });
 
+test('another controller is not left alone because the one before failed', async () => {
+    const other = await Stub.start();
+    try {
+        await using({ config: { breaker: { failures: 1, open: '10m', max_open: '10m' } } }, async (gateway) => {
+            await stub.set({ outage: 'refuse' });
+            const get = async () => (await call(gateway.target, 'GET', '/somewhere'));
+            assert.equal((await get()).status, 502);
+            assert.equal((await get()).json.code, 'GATEWAY_CONTROLLER_DOWN');
+            assert.equal((await beat(gateway, 5)).status, 201);
+            await reload(gateway, gateway.config);
+            assert.equal((await get()).json.code, 'GATEWAY_CONTROLLER_DOWN', 'it is the same one');
+            await reload(gateway, { ...gateway.config, upstream: { url: other.url } });
+            assert.equal((await get()).status, 404, 'it was asked');
+            await eventually('what was held', async () => (await other.counts()).heartbeats === 1);
+        });
+    } finally {
+        await stub.reset();
+        await other.stop();
+    }
+});
+
 const sanitized = /asan|tsan/.test(process.env.BUILD ?? '') || Boolean(process.env.GATEWAY_WRAPPER);
 
 test('renewed files are noticed without a signal; half a renewal is refused and said once',

@@ -193,6 +193,28 @@ Test(gate, a_probe_that_is_dropped_makes_room_for_another) {
     gate_release(&g);
 }
 
+Test(gate, another_controller_is_not_judged_by_the_one_before) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket late[6], probe;
+    fill(&g, GATE_API, late, 6);
+    break_it(&g, 0);
+    cr_assert_eq(ask(&g, &probe, GATE_HEARTBEAT, 5 * SECOND), GATE_IN);
+    gate_renew(&g);
+    cr_assert_eq(g.breaker.state, BREAKER_CLOSED);
+    cr_assert_eq(gate_limit(&g, GATE_CONNECT, 5 * SECOND), 8, "nobody's outage is over");
+    for (int i = 0; i < 6; i++) { /* calls to the one before end as they like */
+        gate_answered(&g, &late[i], i > 0 ? GATE_FAILED : GATE_FINE, 5 * SECOND);
+        gate_out(&g, &late[i], 5 * SECOND);
+    }
+    gate_out(&g, &probe, 5 * SECOND);
+    cr_assert_eq(g.breaker.state, BREAKER_CLOSED);
+    cr_assert_not(g.heard);
+    cr_assert_eq(g.lane[GATE_API].inside, 0);
+    break_it(&g, 6 * SECOND);
+    gate_release(&g);
+}
+
 Test(gate, connects_have_half_their_places_for_half_a_minute_after_an_outage_and_only_then) {
     struct gate g;
     gate_init(&g, &policy);

@@ -78,6 +78,7 @@ bool gate_has_room(const struct gate *g, enum gate_class class, int64_t now_us) 
 
 static void let_in(struct gate *g, struct gate_ticket *t, int64_t now_us) {
     t->where = GATE_INSIDE;
+    t->era = g->era;
     t->in_us = now_us;
     g->lane[t->class].inside++;
 }
@@ -175,11 +176,19 @@ int64_t gate_retry_after_s(struct gate *g, const struct gate_wish *wish, uint32_
 
 /* ---- results ---- */
 
+void gate_renew(struct gate *g) {
+    g->breaker = (struct breaker){0};
+    g->heard = false;
+    g->era++;
+}
+
 void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result result, int64_t now_us) {
     struct gate_lane *lane = &g->lane[t->class];
     if (t->where != GATE_INSIDE || t->judged)
         return;
     t->judged = true;
+    if (t->era != g->era)
+        return;
     g->heard |= result != GATE_FAILED;
     breaker_note(&g->breaker, &g->policy.breaker, t->probe, result != GATE_FAILED, now_us);
     if (!learns(t->class))
@@ -219,7 +228,7 @@ void gate_out(struct gate *g, struct gate_ticket *t, int64_t now_us) {
         measure_gap(g, t->class, now_us);
         g->lane[t->class].inside--;
     }
-    if (t->where == GATE_INSIDE && t->probe != 0 && !t->judged)
+    if (t->where == GATE_INSIDE && t->probe != 0 && !t->judged && t->era == g->era)
         breaker_forgo(&g->breaker, t->probe, now_us);
     t->where = GATE_OUTSIDE;
 }

@@ -44,6 +44,7 @@ struct gate_ticket {
     enum gate_class class;
     enum { GATE_OUTSIDE, GATE_WAITING, GATE_INSIDE } where;
     bool judged;         /* its result was taken */
+    uint32_t era;        /* the gate's when it got in */
     uint32_t probe;      /* not 0: it probes the breaker */
     int64_t in_us;       /* when it got in */
     int64_t patience_us; /* while it waits: then it leaves, see gate_wish.wait_us */
@@ -66,6 +67,7 @@ struct gate {
     struct slots *slots;
     int64_t replicas; /* that share the places; 1 or more */
     bool heard;       /* an answer was ever good */
+    uint32_t era;     /* counts the controllers, see gate_renew */
 };
 
 enum { GATE_SLOTS = 65536 };
@@ -90,6 +92,11 @@ enum gate_answer gate_ask(struct gate *g, struct gate_ticket *t, const struct ga
  * dealt. */
 int64_t gate_retry_after_s(struct gate *g, const struct gate_wish *wish, uint32_t random,
                            int64_t now_us);
+
+/* From now on another controller is asked: nothing is known of its health, and how calls to the one
+ * before end says nothing of it. What was learnt of the pace stays as a first guess. Then see
+ * gate_next. */
+void gate_renew(struct gate *g);
 
 enum gate_result { GATE_FINE, GATE_ODD, GATE_FAILED };
 

@@ -238,6 +238,11 @@ void admission_adopt(struct admission *a, const struct config *config) {
     pthread_mutex_unlock(&a->lock);
 }
 
+void admission_renew(struct shared *shared) {
+    gate_renew(admission_enter(shared));
+    admission_settle(shared, clock_mono_us(), "");
+}
+
 void admission_free(struct admission *a) {
     if (!a)
         return;

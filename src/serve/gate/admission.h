@@ -23,6 +23,8 @@ struct admission *admission_new(const struct config *config, size_t worker_count
 void admission_free(struct admission *a);
 /* A reload: other places and another breaker; what was learnt stays. NULL is fine. */
 void admission_adopt(struct admission *a, const struct config *config);
+/* All workers ask another controller now: it may be asked, whatever the one before did. */
+void admission_renew(struct shared *shared);
 
 /* `on_room` is called on this worker when there is room for heartbeats that it has waited for
  * (admission_room_or_wake). */
