@@ -343,18 +343,20 @@ describe('what the controller says', SUITE, () => {
         });
     });
 
-    test('after ten minutes it is asked again', { skip: sanitized && 'no preloading here' }, async () => {
+    test('after ten minutes it is asked again', { skip: sanitized && 'no preloading here', timeout: 60000 }, async () => {
         let given = { status: 404, body: errorBody(404, `Agent with ID ${agentId(1)} not found`) };
         const stub = await Controller.start(() => given);
-        const status = async () => (await beat(gateway, 1)).status;
-        let gateway;
-        const config = { drain: { timeout: '1h' } };
-        await using({ stub, env: timelapse(100), config }, async (one) => {
-            gateway = one;
+        const config = { drain: { timeout: '1h' }, tls: { enabled: false } };
+        await using({ stub, env: timelapse(40), config }, async (gateway) => {
+            /** In such haste the gateway may find this client too slow. */
+            const status = async () => {
+                const answer = await beat(gateway, 1).catch(() => undefined);
+                return answer?.status ?? status();
+            };
             await eventually('its no', async () => await status() === 404);
             given = { status: 201 };
             assert.equal(await status(), 404, 'repeated from here');
-            await eventually('ten minutes', async () => await status() === 201, 15000);
+            await eventually('ten minutes', async () => await status() === 201, 40000);
         });
     });
 
