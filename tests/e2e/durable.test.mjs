@@ -216,6 +216,33 @@ describe('a gateway that is gone', { ...SUITE, timeout: 90000 }, () => {
         }
     });
 
+    test('stopped for longer than its claims: what it has is not sent after what others sent meanwhile', () =>
+        Fleet.using({
+            replicas: 0, bulk: true, heartbeat: patient,
+            env: { AIWM_GATEWAY_UPSTREAM_SERVICE_TOKEN: serviceToken() },
+        }, async (fleet) => {
+            const a = await fleet.add({ heartbeat: { bulk_linger: '10s' } });
+            const b = await fleet.add({ heartbeat: { bulk: 'off' } });
+            await a.logged('heartbeats go in bulk');
+            await fleet.durable(a, 1, 'online', 1);
+            await fleet.arrives(1, ['online 1']);
+            await eventually('it to be free', async () => await fleet.heldShared() === 0);
+            await fleet.durable(a, 1, 'busy', 2); // in a batch, claimed
+            await eventually('the claim', async () => await fleet.redis.call('ZCARD', `${KEYS}beats:sending`) === 1);
+            a.child.signal('SIGSTOP');
+            const stopped = Date.now();
+            await fleet.redis.call('ZADD', `${KEYS}beats:sending`, '1', agentId(1)); // its lease has ended
+            await fleet.arrives(1, ['online 1', 'busy 2']);
+            await fleet.durable(b, 1, 'idle', 3);
+            await fleet.arrives(1, ['online 1', 'busy 2', 'idle 3']);
+            await sleep(21000 - (Date.now() - stopped));
+            a.child.signal('SIGCONT');
+            await fleet.durable(b, 1, 'online', 4);
+            await sleep(WHILE);
+            assert.equal((await fleet.stub.counts()).bulk_beats_ok, 0);
+            await fleet.arrives(1, ['online 1', 'busy 2', 'idle 3', 'online 4']);
+        }));
+
     test('ended by TERM: what is due is delivered, the rest stays in Redis, and that is fine', () =>
         Fleet.using({ replicas: 1, heartbeat: patient }, async (fleet) => {
             const [a] = fleet.gateways;

@@ -210,7 +210,7 @@ const struct config_row config_rows[] = {
     CHOICE(heartbeat, bulk, "auto", off_or_auto, RELOAD,
            "deliver heartbeats in bulk where the controller offers it and a service token is set"),
     DURATION(heartbeat, bulk_linger, "2s", "0s", "60s", RELOAD,
-             "a due heartbeat waits this long for others to travel with"),
+             "a due heartbeat waits this long for others to travel with; with Redis 10 s at most"),
 
     INTEGER(queue, connect, "8", "1", "1000", RELOAD,
             "connects the controller is asked at once, all replicas of the gateway together"),

@@ -19,7 +19,8 @@ enum {
     ANSWER_MAX = 262144,
     CALL_MS = 10000,
     DRAIN_CALL_MS = 5000,
-    PROBE_CALL_MS = 5000, /* for 500 beats; a beat alone has 10 s */
+    LINGER_CLAIMED_MS = 10000, /* beats that are claimed in Redis have to set out (durable.h) */
+    PROBE_CALL_MS = 5000,      /* for 500 beats; a beat alone has 10 s */
     PROBE_MS = 600000,
     PROBE_AGAIN_MS = 10000, /* after an answer that says neither yes nor no */
 };
@@ -74,7 +75,7 @@ static void spell_head(struct serve *s, size_t body_len) {
     str_addf(head, "\r\nVia: 1.1 aiwm-gateway\r\nContent-Length: %zu\r\n\r\n", body_len);
 }
 
-static void post(struct bulk *b, struct span body, int64_t timeout_ms,
+static void post(struct bulk *b, struct span body, int64_t timeout_ms, bool (*is_wanted)(void *arg),
                  void (*done)(void *arg, const struct fetched *result)) {
     spell_head(b->serve, body.len);
     struct call_request call = {.head = str_span(&b->serve->head),
@@ -82,7 +83,8 @@ static void post(struct bulk *b, struct span body, int64_t timeout_ms,
                                 .repeatable = true, /* the contract makes it idempotent */
                                 .secret = true,
                                 .timeout_ms = timeout_ms};
-    struct admission_terms terms = {.class = GATE_HEARTBEAT, .wait_ms = timeout_ms};
+    struct admission_terms terms = {
+        .class = GATE_HEARTBEAT, .wait_ms = timeout_ms, .is_wanted = is_wanted, .wanted_arg = b};
     fetch_start(b->serve, &call, &terms, ANSWER_MAX, done, b);
 }
 
@@ -144,7 +146,7 @@ static void on_probed(void *arg, const struct fetched *result) {
 }
 
 static void on_probe_time(void *arg) {
-    post(arg, SPAN(OPENING CLOSING), PROBE_CALL_MS, on_probed);
+    post(arg, SPAN(OPENING CLOSING), PROBE_CALL_MS, NULL, on_probed);
 }
 
 /* ---- the answer ---- */
@@ -163,6 +165,18 @@ static void settle_item(void *arg, size_t at, struct span agent, int status, con
     for (size_t i = 0; i + 1 < sizeof copy && message[i]; i++)
         copy[i] = message[i];
     b->on->end(b->serve, d, answer, answer == BEAT_REFUSED ? status : 0, copy);
+}
+
+static bool may_go(const struct batch *batch) {
+    for (size_t i = 0; i < batch->count; i++)
+        if (!delivery_may_go(&batch->item[i]))
+            return false;
+    return true;
+}
+
+static bool may_still_go(void *arg) {
+    const struct bulk *b = arg;
+    return may_go(b->under_way);
 }
 
 static void fail_all(struct bulk *b, const struct batch *batch) {
@@ -221,9 +235,21 @@ static void on_answered(void *arg, const struct fetched *r) {
 
 /* ---- filling ---- */
 
+static void give_up_filling(struct bulk *b) {
+    struct batch *batch = b->filling;
+    b->filling = batch_new();
+    fail_all(b, batch);
+    batch_free(batch);
+    b->on->room(b->serve);
+}
+
 static void send_filled(struct bulk *b) {
     if (b->under_way || b->filling->count == 0)
         return;
+    if (!may_go(b->filling)) {
+        give_up_filling(b);
+        return;
+    }
     int64_t pause_ms = admission_pause_ms(b->serve->shared);
     if (pause_ms > 0) { /* the controller is left alone: the batch is kept */
         timer_start(&b->linger, pause_ms);
@@ -234,7 +260,7 @@ static void send_filled(struct bulk *b) {
     STR_ADD(&b->under_way->text, CLOSING);
     metric_add(METRIC_BULK_REQUESTS, 1);
     int64_t timeout_ms = is_draining(b->serve) ? DRAIN_CALL_MS : CALL_MS;
-    post(b, str_span(&b->under_way->text), timeout_ms, on_answered);
+    post(b, str_span(&b->under_way->text), timeout_ms, may_still_go, on_answered);
     b->on->room(b->serve); /* the next batch has room */
 }
 
@@ -243,7 +269,11 @@ static void on_linger_over(void *arg) {
 }
 
 static int64_t linger_ms(const struct serve *s) {
-    return is_draining(s) ? 0 : s->shared->config->heartbeat.bulk_linger_ms;
+    int64_t wanted_ms = s->shared->config->heartbeat.bulk_linger_ms;
+    int64_t most_ms = s->redis ? LINGER_CLAIMED_MS : wanted_ms;
+    if (is_draining(s))
+        return 0;
+    return wanted_ms < most_ms ? wanted_ms : most_ms;
 }
 
 bool bulk_take(struct bulk *b, const struct parcel *p) {

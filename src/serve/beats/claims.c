@@ -32,6 +32,7 @@ struct claims {
     int64_t quiet_until_ms; /* monotonic: nothing is claimed before, others may have to tell */
     uint64_t spilled;       /* of beats held in memory meanwhile, that we have seen to */
     uint64_t claim;         /* of the question under way */
+    int64_t go_by_ms;       /* likewise */
     size_t limit;           /* likewise */
     size_t reserved;        /* places kept for what it brings */
 };
@@ -81,7 +82,9 @@ static void send_all(struct claims *c, const struct redis_reply *reply, size_t c
     struct serve *s = c->serve;
     for (size_t i = 0; i < count; i++) {
         struct parcel p;
-        if (durable_read_claimed(s, reply, i, c->claim, &p))
+        bool opened = durable_read_claimed(s, reply, i, c->claim, &p);
+        p.delivery.go_by_ms = c->go_by_ms;
+        if (opened)
             sending_carry_any(s->sending, &p);
         else
             give_back(c, &p);
@@ -126,6 +129,7 @@ static void ask(struct claims *c) {
     if (c->limit == 0 && !is_quiet(c))
         (void)admission_room_or_wake(s);
     c->claim = durable_new_claim(s);
+    c->go_by_ms = durable_go_by_ms();
     c->asking = durable_claim(s, c->limit, c->claim, on_claimed, c);
     if (!c->asking)
         sending_unreserve(s->sending, c->reserved);

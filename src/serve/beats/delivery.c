@@ -14,6 +14,10 @@ struct parcel delivery_parcel(struct serve *s, const struct agent *agent) {
         .delivery = delivery, .body = {agent->body.ptr, agent->body.len}, .token = token};
 }
 
+bool delivery_may_go(const struct delivery *d) {
+    return d->go_by_ms == 0 || clock_mono_ms() < d->go_by_ms;
+}
+
 void delivery_begin(struct agent *agent) {
     beat_sent(&agent->beat, clock_mono_ms());
 }

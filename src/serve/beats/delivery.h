@@ -10,6 +10,8 @@ struct delivery {
     uint64_t sequence;
     uint64_t token; /* its hash: what a 401 binds to */
     uint64_t claim; /* the lease in Redis under which it goes; 0: it is held in memory */
+    int64_t
+        go_by_ms; /* monotonic: later its lease may end before its call does; 0: there is none */
     enum beat_status status;
     int64_t received_ms; /* monotonic */
 };
@@ -22,6 +24,9 @@ struct parcel {
 
 /* The agent's held beat, not taken yet; it borrows the agent's bytes. Under the agent's lock. */
 struct parcel delivery_parcel(struct serve *s, const struct agent *agent);
+/* May it still set out? A process that was stopped, or a batch that was kept while the controller
+ * was left alone, may find that somebody else has sent it, and newer ones. */
+bool delivery_may_go(const struct delivery *d);
 /* Now it is under way. Under the agent's lock; only while it is held, not `sending` and not
  * `blocked`. */
 void delivery_begin(struct agent *agent);

@@ -14,8 +14,9 @@
 #include <stdlib.h>
 
 enum {
-    LEASE_MS = 30000, /* longer than a beat lingers, waits for a batch and is sent */
-    BODY_MAX = 8192,  /* as serve/beats/heartbeat.c holds */
+    LEASE_MS = 30000,   /* longer than a beat lingers, waits for a batch and is sent */
+    SET_OUT_MS = 20000, /* its call takes 10 s at most */
+    BODY_MAX = 8192,    /* as serve/beats/heartbeat.c holds */
     TEXT_MAX = 2 + TOKEN_MAX + BODY_MAX,
     US_A_DAY = 86400,
 };
@@ -446,6 +447,10 @@ void durable_stamp(const struct serve *s, struct agent *agent) {
 void durable_adopt(struct durable *d) {
     if (d)
         d->today.day = d->other_day.day = -1;
+}
+
+int64_t durable_go_by_ms(void) {
+    return clock_mono_ms() + SET_OUT_MS;
 }
 
 uint64_t durable_new_claim(struct serve *s) {

@@ -39,6 +39,8 @@ void durable_note_no_reply(struct serve *s);
 void durable_stamp(const struct serve *s, struct agent *agent);
 /* Of a lease; never 0. */
 uint64_t durable_new_claim(struct serve *s);
+/* What is claimed by a question asked now has to set out before this (monotonic, ms). */
+int64_t durable_go_by_ms(void);
 
 /* ---- storing ---- */
 

@@ -111,12 +111,21 @@ void sending_carry_any(struct sending *g, const struct parcel *p) {
         sending_carry(g, p, NULL);
 }
 
+static bool may_still_go(void *arg) {
+    const struct sender *sender = arg;
+    return delivery_may_go(&sender->delivery);
+}
+
 void sending_launch(struct sending *g) {
     struct serve *s = g->serve;
     struct sender *sender = g->prepared;
     if (!sender)
         return;
     g->prepared = NULL;
+    if (!may_still_go(sender)) {
+        on_sent(sender, &(struct fetched){.error = ERR_CANCELLED});
+        return;
+    }
     struct call_request call = {.head = str_span(&s->head),
                                 .body = str_span(&s->body),
                                 .repeatable = true,
@@ -125,6 +134,8 @@ void sending_launch(struct sending *g) {
     bool claimed = sender->delivery.claim != 0;
     struct admission_terms terms = {.class = GATE_HEARTBEAT,
                                     .wait_ms = claimed ? CALL_MS : 0,
+                                    .is_wanted = may_still_go,
+                                    .wanted_arg = sender,
                                     .ticket = claimed ? NULL : &sender->ticket};
     fetch_start(s, &call, &terms, ANSWER_MAX, on_sent, sender);
 }

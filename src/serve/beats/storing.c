@@ -225,8 +225,10 @@ static bool may_claim(const struct serve *s) {
 static bool ask(struct storing *st, const struct storing_facts *facts, bool heed) {
     struct serve *s = st->serve;
     bool reserved = facts->urgent && may_claim(s) && sending_reserve(s->sending, 1);
-    if (reserved)
+    if (reserved) {
         st->delivery.claim = durable_new_claim(s);
+        st->delivery.go_by_ms = durable_go_by_ms();
+    }
     struct durable_beat beat = {.delivery = &st->delivery,
                                 .token = token_of(st),
                                 .body = body_of(st),
