@@ -45,10 +45,46 @@
     X(REQUESTS_DISCONNECT, counter, "requests_total", "route=\"disconnect\"",                      \
       "Requests by route.")                                                                        \
     X(REQUESTS_FORWARD, counter, "requests_total", "route=\"forward\"", "Requests by route.")      \
-    X(ANSWERS_2XX, counter, "answers_total", "class=\"2xx\"", "Answers by status class.")          \
-    X(ANSWERS_3XX, counter, "answers_total", "class=\"3xx\"", "Answers by status class.")          \
-    X(ANSWERS_4XX, counter, "answers_total", "class=\"4xx\"", "Answers by status class.")          \
-    X(ANSWERS_5XX, counter, "answers_total", "class=\"5xx\"", "Answers by status class.")          \
+    X(ANSWERS_NONE_2XX, counter, "answers_total", "route=\"none\",class=\"2xx\"",                  \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_NONE_3XX, counter, "answers_total", "route=\"none\",class=\"3xx\"",                  \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_NONE_4XX, counter, "answers_total", "route=\"none\",class=\"4xx\"",                  \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_NONE_5XX, counter, "answers_total", "route=\"none\",class=\"5xx\"",                  \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_CONNECT_2XX, counter, "answers_total", "route=\"connect\",class=\"2xx\"",            \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_CONNECT_3XX, counter, "answers_total", "route=\"connect\",class=\"3xx\"",            \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_CONNECT_4XX, counter, "answers_total", "route=\"connect\",class=\"4xx\"",            \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_CONNECT_5XX, counter, "answers_total", "route=\"connect\",class=\"5xx\"",            \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_HEARTBEAT_2XX, counter, "answers_total", "route=\"heartbeat\",class=\"2xx\"",        \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_HEARTBEAT_3XX, counter, "answers_total", "route=\"heartbeat\",class=\"3xx\"",        \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_HEARTBEAT_4XX, counter, "answers_total", "route=\"heartbeat\",class=\"4xx\"",        \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_HEARTBEAT_5XX, counter, "answers_total", "route=\"heartbeat\",class=\"5xx\"",        \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_DISCONNECT_2XX, counter, "answers_total", "route=\"disconnect\",class=\"2xx\"",      \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_DISCONNECT_3XX, counter, "answers_total", "route=\"disconnect\",class=\"3xx\"",      \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_DISCONNECT_4XX, counter, "answers_total", "route=\"disconnect\",class=\"4xx\"",      \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_DISCONNECT_5XX, counter, "answers_total", "route=\"disconnect\",class=\"5xx\"",      \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_FORWARD_2XX, counter, "answers_total", "route=\"forward\",class=\"2xx\"",            \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_FORWARD_3XX, counter, "answers_total", "route=\"forward\",class=\"3xx\"",            \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_FORWARD_4XX, counter, "answers_total", "route=\"forward\",class=\"4xx\"",            \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
+    X(ANSWERS_FORWARD_5XX, counter, "answers_total", "route=\"forward\",class=\"5xx\"",            \
+      "Answers given, by route and status class; none: no request that could be matched.")         \
     X(ACCESS_LEFT_OUT, counter, "access_lines_left_out_total", "",                                 \
       "Request lines that log.access_rate left out of the log.")                                   \
     X(REQUESTS_MALFORMED, counter, "requests_malformed_total", "",                                 \

@@ -1,7 +1,6 @@
 #include "io/conn.h"
 
 #include "base/clock.h"
-#include "base/metric.h"
 #include "base/panic.h"
 
 #include <stdatomic.h>
@@ -52,11 +51,6 @@ void *exchange_record(const struct exchange *x) {
 
 /* ---- the head ---- */
 
-static void count_answer(int status) {
-    if (status >= 200 && status < 600)
-        metric_add(METRIC_ANSWERS_2XX + (enum metric)(status / 100 - 2), 1);
-}
-
 static bool has_body(const struct exchange *x, int status) {
     return !x->head_only && status != 204 && status != 304 && status >= 200;
 }
@@ -89,7 +83,6 @@ static void spell_head(struct conn *c, const struct answer *answer, int64_t cont
         STR_ADD(out, KEEP_ALIVE);
     else
         STR_ADD(out, "Connection: close\r\n\r\n");
-    count_answer(answer->status);
     c->x.report.status = answer->status;
     c->x.report.answered_us = clock_exact_us();
 }

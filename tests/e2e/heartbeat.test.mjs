@@ -623,7 +623,7 @@ describe('order', SUITE, () => {
             const first = beat(gateway, 1, 'online', 1);
             await eventually('the first under way', () => order.length === 1);
             const waiting = Array.from({ length: 12 }, () => disconnect(gateway, 1));
-            await eventually('refusals', async () => (await gateway.metric('answers_total', 'class="5xx"')) >= 4);
+            await eventually('refusals', async () => (await gateway.metric('answers_total', 'route="disconnect",class="5xx"')) >= 4);
             assert.equal((await large(gateway, 1, 'online', 2)).status, 503);
             held.open();
             await acknowledged(first);

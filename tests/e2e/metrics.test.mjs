@@ -82,6 +82,21 @@ describe('metrics', SUITE, () => {
         });
     });
 
+    test('answers are counted by route and status class, also those to nothing that has a route', async () => {
+        await using({}, async (gateway) => {
+            const answers = (route, status) => gateway.metric('answers_total', `route="${route}",class="${status}"`);
+            await connect(gateway, 1);
+            await beat(gateway, 1);
+            await call(gateway.target, 'POST', ofAgent(1, 'heartbeat'), { body: { status: 'online' } }); // no token
+            await call(gateway.target, 'GET', '/agents/../x', {});
+            const wanted = { connect: '2xx', heartbeat: '2xx', none: '4xx' };
+            for (const [route, status] of Object.entries(wanted))
+                await eventually(`${route} ${status}`, async () => (await answers(route, status)) === 1);
+            await eventually('a heartbeat refused', async () => (await answers('heartbeat', '4xx')) === 1);
+            assert.equal(await answers('forward', '4xx'), 0);
+        });
+    });
+
     test('the process has the figures, and the names, that any process has', async () => {
         await using({}, async (gateway) => {
             const { body } = await gateway.health('/metrics');

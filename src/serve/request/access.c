@@ -390,10 +390,21 @@ static void time_request(const struct exchange_report *report) {
                     report->answered_us - report->began_us);
 }
 
+/* Rows of METRIC_ANSWERS: a route's status classes stand together, before all routes those of
+ * none (-1). */
+static void count_answer(const struct exchange_report *report) {
+    enum { CLASSES = 4 };
+    int class = report->status / 100 - 2;
+    if (class >= 0 && class < CLASSES)
+        metric_add(METRIC_ANSWERS_NONE_2XX + (enum metric)((report->kind + 1) * CLASSES + class),
+                   1);
+}
+
 void access_end(void *serve, struct exchange *x, const struct exchange_report *report) {
     struct serve *s = serve;
     struct record *record = report->record;
     time_request(report);
+    count_answer(report);
     if (!record)
         return;
     if (s->access->x == x)
