@@ -7,10 +7,12 @@ import { admin, connect, path, using } from './support/connecting.mjs';
 import { Controller, errorBody, gate } from './support/controller.mjs';
 import { adminToken, agentToken } from './support/jwt.mjs';
 import { agentId, agentSecret, specialId } from './support/stub.mjs';
+import { timelapse } from './support/timelapse.mjs';
 import { Wire, call, request } from './support/wire.mjs';
 
 // Each test has processes of its own; most of them wait.
 const SUITE = { timeout: 30000, concurrency: 4 };
+const sanitized = /asan|tsan/.test(process.env.BUILD ?? '') || Boolean(process.env.GATEWAY_WRAPPER);
 
 const status = (answer) => answer.header('cache-status');
 
@@ -407,6 +409,19 @@ describe('single flight', SUITE, () => {
                 assert.equal(answer.header('retry-after'), '1');
             }
             assert.equal(await bcrypts(stub), 1);
+        }));
+
+    test('who follows waits eight seconds, however long the leader does', { skip: sanitized && 'no preloading here' }, () =>
+        using({
+            config: { upstream: { response_timeout: '10m' }, tls: { enabled: false } }, env: timelapse(20),
+        }, async (gateway, stub) => {
+            await stub.set({ connect_delay_ms: 4000 }); // 80 s
+            const leader = connect(gateway, 7);
+            await eventually('the call', async () => (await stub.counts()).connects === 1);
+            const follower = await connect(gateway, 7);
+            assert.equal(follower.status, 504);
+            assert.equal(follower.json.code, 'GATEWAY_UPSTREAM_TIMEOUT');
+            assert.equal((await leader).status, 201);
         }));
 
     test('at most 64 follow, the others are told to come again', () =>

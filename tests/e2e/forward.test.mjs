@@ -540,6 +540,19 @@ test('a call that lost the race against the controller\'s FIN is repeated where 
     assert.equal((await exchange(plain.target, 'GET', '/x')).status, 502);
 });
 
+test('calls are repeated within a budget: ten, and a fifth of what is asked', () => withGateway(upstream,
+    { tls: { enabled: false }, breaker: patient }, async (gateway) => {
+        for (let i = 0; i < 40; i++) {
+            respond = (socket) => socket.write(answerBytes('first'));
+            await exchange(gateway.target, 'GET', '/warm');
+            respond = (socket, got, n) => (n > 0 ? socket.destroy() : socket.write(answerBytes('second')));
+            await exchange(gateway.target, 'GET', '/x');
+        }
+        const retried = await gateway.metric('upstream_retried_total');
+        const calls = await gateway.metric('upstream_calls_total');
+        assert.ok(retried >= 10 && retried <= 10 + calls / 5, `${retried} of ${calls}`);
+    }));
+
 test('a Node server that closes idle connections is never met half-closed', async () => {
     const server = http.createServer({ keepAliveTimeout: 2000 }, (_, response) => response.end('ok'));
     await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
