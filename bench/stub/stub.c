@@ -1,14 +1,12 @@
-/* The stub's life: its thread, its ports, and which file answers what. */
+/* The stub's life: its thread, and which file answers what. */
+#include "stub/stub.h"
 #include "base/panic.h"
 #include "base/random.h"
-#include "stub/stub_private.h"
+#include "stub/parts.h"
 
-#include <arpa/inet.h>
 #include <event2/buffer.h>
 #include <event2/http_struct.h>
-#include <event2/listener.h>
 #include <fcntl.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,97 +16,12 @@
 #include <unistd.h>
 
 enum {
-    BACKLOG = 4096, /* a fleet's restart knocks all at once */
     SWEEP_MS = 50,
     SWEEP_CALLS = 1000, /* looked at in one of them, in turn */
     AGENTS_DEFAULT = 1000,
     AGENTS_MAX = 1000000,
     TOKEN_TTL_S = 86400,
 };
-
-/* ---- sockets ---- */
-
-static socklen_t parse_address(const char *address, int port, struct sockaddr_storage *out) {
-    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)port)};
-    if (inet_pton(AF_INET, address, &v4.sin_addr) == 1) {
-        memcpy(out, &v4, sizeof v4);
-        return sizeof v4;
-    }
-    if (inet_pton(AF_INET6, address, &v6.sin6_addr) == 1) {
-        memcpy(out, &v6, sizeof v6);
-        return sizeof v6;
-    }
-    return 0;
-}
-
-/* A bound socket, listening or not; -1 on failure. Accepted sockets inherit TCP_NODELAY. */
-static int open_socket(const char *address, int port, bool listening) {
-    struct sockaddr_storage where;
-    socklen_t size = parse_address(address, port, &where);
-    if (size == 0)
-        return -1;
-    int on = 1;
-    int fd = socket(where.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
-        bind(fd, (struct sockaddr *)&where, size) == 0 && (!listening || listen(fd, BACKLOG) == 0))
-        return fd;
-    if (fd >= 0)
-        close(fd);
-    return -1;
-}
-
-static int port_of(int fd) {
-    struct sockaddr_storage where = {0};
-    socklen_t size = sizeof where;
-    if (getsockname(fd, (struct sockaddr *)&where, &size) != 0)
-        return -1;
-    struct sockaddr_in6 v6;
-    struct sockaddr_in v4;
-    memcpy(&v4, &where, sizeof v4);
-    memcpy(&v6, &where, sizeof v6);
-    return ntohs(where.ss_family == AF_INET6 ? v6.sin6_port : v4.sin_port);
-}
-
-/* Whose thread this is: evhttp's listeners pass nothing of ours on. */
-static _Thread_local struct stub *here;
-
-/* No descriptor is left. What knocks is let in with the spare one and closed at once, so that it
- * hears so, and the listener does not spin. */
-static void on_no_descriptor(struct evconnlistener *listener, void *arg) {
-    (void)arg;
-    if (here->spare_fd < 0)
-        return;
-    close(here->spare_fd);
-    for (int fd; (fd = accept(evconnlistener_get_fd(listener), NULL, NULL)) >= 0;) {
-        close(fd);
-        stub_count(here, turned_away);
-    }
-    here->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-}
-
-static struct evhttp *serve_on(struct stub *stub, int fd,
-                               void (*handle)(struct evhttp_request *, void *)) {
-    struct evhttp *http = evhttp_new(stub->base);
-    struct evhttp_bound_socket *socket = http ? evhttp_accept_socket_with_handle(http, fd) : NULL;
-    if (!socket) {
-        if (http)
-            evhttp_free(http);
-        close(fd);
-        return NULL;
-    }
-    evhttp_set_allowed_methods(http, EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD |
-                                         EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS |
-                                         EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH);
-    evhttp_set_max_headers_size(http, STUB_HEAD_MAX);
-    evhttp_set_max_body_size(http, STUB_BODY_MAX);
-    evhttp_set_default_content_type(http, NULL);
-    evhttp_set_timeout(http, STUB_FIRST_S);
-    evhttp_set_gencb(http, handle, stub);
-    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(socket), on_no_descriptor);
-    return http;
-}
 
 /* ---- which file answers what ---- */
 
@@ -207,67 +120,7 @@ static void on_request(struct evhttp_request *request, void *arg) {
     answer_not_found(c);
 }
 
-/* ---- paths as Express reads them ---- */
-
-int stub_segments(struct span path, struct span *out, int max) {
-    int count = 0;
-    if (path.len == 0 || path.ptr[0] != '/')
-        return -1;
-    path = span_from(path, 1);
-    if (path.len > 0 && path.ptr[path.len - 1] == '/')
-        path.len--;
-    while (path.len > 0) {
-        const char *slash = memchr(path.ptr, '/', path.len);
-        size_t len = slash ? (size_t)(slash - path.ptr) : path.len;
-        if (count == max || len == 0)
-            return -1;
-        out[count++] = (struct span){path.ptr, len};
-        path = slash ? span_from(path, len + 1) : SPAN_NONE;
-    }
-    return count;
-}
-
-static int hex_digit(char c) {
-    const char *digits = "0123456789abcdef";
-    const char *at = c ? strchr(digits, c | ((c >= 'A' && c <= 'F') ? 0x20 : 0)) : NULL;
-    return at ? (int)(at - digits) : -1;
-}
-
-bool stub_decode(struct span text, char *out, size_t size) {
-    size_t len = 0;
-    for (size_t i = 0; i < text.len && len + 1 < size; i++) {
-        int value = (unsigned char)text.ptr[i];
-        if (value == '%') {
-            int high = i + 2 < text.len ? hex_digit(text.ptr[i + 1]) : -1;
-            int low = high >= 0 ? hex_digit(text.ptr[i + 2]) : -1;
-            if (low < 0)
-                return false;
-            value = high * 16 + low;
-            i += 2;
-        }
-        out[len++] = (char)value;
-    }
-    out[len] = '\0';
-    return true;
-}
-
 /* ---- life ---- */
-
-bool stub_listen(struct stub *stub) {
-    if (stub->data)
-        return true;
-    int fd = open_socket(stub->address, stub->port, true);
-    stub->data = fd < 0 ? NULL : serve_on(stub, fd, on_request);
-    return stub->data != NULL;
-}
-
-void stub_unlisten(struct stub *stub) {
-    list_each_safe (at, &stub->calls)
-        stub_call_free(container_of(at, struct call, link));
-    if (stub->data)
-        evhttp_free(stub->data);
-    stub->data = NULL;
-}
 
 static void look_for_client(struct call *c) {
     if (!c->watched || !stub_call_client_left(c))
@@ -308,7 +161,7 @@ static void on_stop(evutil_socket_t fd, short what, void *arg) {
 
 static void *run(void *arg) {
     struct stub *stub = arg;
-    here = stub;
+    stub_ports_enter(stub);
     event_base_dispatch(stub->base);
     return NULL;
 }
@@ -358,26 +211,6 @@ static void stub_free(struct stub *stub) {
     free(stub);
 }
 
-static const char *open_data_port(struct stub *stub, int port) {
-    stub->port_keeper = open_socket(stub->address, port, false);
-    if (stub->port_keeper < 0)
-        return "cannot bind the stub's port";
-    stub->port = port_of(stub->port_keeper);
-    return stub_listen(stub) ? NULL : "cannot listen on the stub's port";
-}
-
-static const char *open_control_port(struct stub *stub, int port) {
-    stub->control_port = -1;
-    if (port < 0)
-        return NULL;
-    int fd = open_socket("127.0.0.1", port, true);
-    if (fd < 0)
-        return "cannot bind the stub's control port";
-    stub->control_port = port_of(fd);
-    stub->control = serve_on(stub, fd, stub_control_handle);
-    return stub->control ? NULL : "cannot listen on the stub's control port";
-}
-
 static const char *open_loop(struct stub *stub, int processors) {
     static const struct timeval every = {.tv_usec = SWEEP_MS * 1000};
     stub->base = event_base_new();
@@ -397,9 +230,9 @@ static const char *open_all(struct stub *stub, const struct stub_options *o) {
     if (!why && o->transcripts_dir)
         stub->recordings = stub_recordings_load(o->transcripts_dir, &why);
     if (!why)
-        why = open_data_port(stub, o->port);
+        why = stub_open_data_port(stub, o->port);
     if (!why)
-        why = open_control_port(stub, o->control_port);
+        why = stub_open_control_port(stub, o->control_port, stub_control_handle);
     if (!why && !start_thread(stub))
         why = "cannot start the stub's thread";
     return why;
@@ -420,6 +253,7 @@ struct stub *stub_start(const struct stub_options *o, const char **why) {
                                       .bulk_fail_status = 500,
                                       .token_ttl_s = o->token_ttl_s ? o->token_ttl_s : TOKEN_TTL_S};
     stub->set = stub->initial;
+    stub->answer = on_request;
     stub->port_keeper = -1;
     stub->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     stub->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -449,7 +283,5 @@ int stub_control_port(const struct stub *stub) {
 }
 
 void stub_counts(const struct stub *stub, struct stub_counts *out) {
-#define X(name) out->name = atomic_load_explicit(&stub->counts.name, memory_order_relaxed);
-    STUB_COUNT_ROWS(X)
-#undef X
+    counters_read(&stub->counts, out);
 }

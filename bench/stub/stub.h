@@ -16,6 +16,8 @@
  * no name for get 501, and HTTP/1.0 is answered as HTTP/1.0. */
 #pragma once
 
+#include "stub/counts.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -48,28 +50,5 @@ void stub_stop(struct stub *stub);
 int stub_port(const struct stub *stub);
 /* -1: there is none. */
 int stub_control_port(const struct stub *stub);
-
-/* Requests that reached it since the start or the last reset, and what became of them. */
-#define STUB_COUNT_ROWS(X)                                                                         \
-    X(requests)    /* all of them, /__stub/ included */                                            \
-    X(connects)    /* POST /agents/:id/connect */                                                  \
-    X(connects_ok) /* answered 201 */                                                              \
-    X(bcrypts)     /* secrets whose comparing has begun */                                         \
-    X(heartbeats)                                                                                  \
-    X(heartbeats_ok)                                                                               \
-    X(disconnects)                                                                                 \
-    X(regenerates)                                                                                 \
-    X(bulk_requests) /* POST /agents/heartbeats, while it is there */                              \
-    X(bulk_beats)    /* heartbeats judged in them */                                               \
-    X(bulk_beats_ok)                                                                               \
-    X(others)      /* every other request */                                                       \
-    X(client_gone) /* clients that had left when their answer was due */                           \
-    X(turned_away) /* connections closed at once: no descriptor was left */
-
-struct stub_counts {
-#define X(name) int64_t name;
-    STUB_COUNT_ROWS(X)
-#undef X
-};
 
 void stub_counts(const struct stub *stub, struct stub_counts *out);

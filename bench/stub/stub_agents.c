@@ -5,8 +5,8 @@
 #include "base/clock.h"
 #include "base/panic.h"
 #include "base/random.h"
+#include "stub/parts.h"
 #include "stub/stub_fleet.h"
-#include "stub/stub_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>

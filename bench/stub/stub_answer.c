@@ -1,7 +1,7 @@
 /* How the controller's answers look on the wire, and when they are sent. */
 #include "base/clock.h"
 #include "base/panic.h"
-#include "stub/stub_private.h"
+#include "stub/parts.h"
 
 #include <errno.h>
 #include <event2/buffer.h>

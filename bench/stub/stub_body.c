@@ -2,7 +2,7 @@
  *
  * Gzip is read in stored blocks only (level 0): enough to show that a compressed body arrives as
  * it was sent, without a decompressor here. */
-#include "stub/stub_private.h"
+#include "stub/parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>

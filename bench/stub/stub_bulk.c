@@ -2,7 +2,7 @@
  * heartbeats in one request, judged one by one (docs/bulk-heartbeats.openapi.yaml). Not there
  * unless it was switched on. */
 #include "base/clock.h"
-#include "stub/stub_private.h"
+#include "stub/parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>

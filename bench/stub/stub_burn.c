@@ -4,7 +4,7 @@
  * What is queued is bounded by those who ask and how often: a call whose client has left keeps some
  * hundred bytes until its turn comes, as in Node. */
 #include "base/panic.h"
-#include "stub/stub_private.h"
+#include "stub/parts.h"
 
 #include <openssl/evp.h>
 #include <pthread.h>

@@ -5,7 +5,7 @@
  * the rest goes out as it was recorded. An empty recorded answer closes the connection. */
 #include "base/clock.h"
 #include "base/panic.h"
-#include "stub/stub_private.h"
+#include "stub/parts.h"
 
 #include <dirent.h>
 #include <stdio.h>

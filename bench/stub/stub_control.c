@@ -6,7 +6,7 @@
  *   POST /set {...}                   see set_rows (false is 0, true is 1); answers the settings in
  *                                     force
  *   POST /reset                       agents, settings, counts and log as at the start */
-#include "stub/stub_private.h"
+#include "stub/parts.h"
 
 #include <event2/buffer.h>
 #include <event2/keyvalq_struct.h>
@@ -56,7 +56,7 @@ static void reply(struct evhttp_request *request, int status, json_t *json) {
 static json_t *counts_json(const struct stub *stub) {
     json_t *json = json_object();
     struct stub_counts counts;
-    stub_counts(stub, &counts);
+    counters_read(&stub->counts, &counts);
 #define X(name) json_object_set_new(json, #name, json_integer(counts.name));
     STUB_COUNT_ROWS(X)
 #undef X
@@ -143,9 +143,7 @@ static void reset(struct stub *stub) {
     stub->set = stub->initial;
     stub_agents_reset(stub->agents);
     stub_log_clear(stub->log);
-#define X(name) atomic_store_explicit(&stub->counts.name, 0, memory_order_relaxed);
-    STUB_COUNT_ROWS(X)
-#undef X
+    counters_reset(&stub->counts);
 }
 
 void stub_control_handle(struct evhttp_request *request, void *arg) {

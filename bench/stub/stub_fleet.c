@@ -3,7 +3,7 @@
 
 #include "base/clock.h"
 #include "base/panic.h"
-#include "stub/stub_private.h"
+#include "stub/parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,7 +1,8 @@
-/* What reached the stub: the last 100,000 requests, in order of arrival. */
+/* What reached the stub: the last 100,000 requests, in order of arrival, and all of them counted.
+ */
 #include "base/clock.h"
 #include "base/panic.h"
-#include "stub/stub_private.h"
+#include "stub/parts.h"
 
 #include <fcntl.h>
 #include <stdio.h>

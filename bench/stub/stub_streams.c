@@ -11,7 +11,7 @@
  *   GET /socket.io/ with Upgrade     101, the opening frame, then every byte echoed */
 #include "base/panic.h"
 #include "base/random.h"
-#include "stub/stub_private.h"
+#include "stub/parts.h"
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>

@@ -1,6 +1,6 @@
 /* Tokens as the controller signs and checks them: HS256 out; HS256, HS384 and HS512 in, without
  * asking for exp and without caring whose token it is. */
-#include "stub/stub_private.h"
+#include "stub/parts.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>

@@ -3,7 +3,7 @@
 
 #include "base/list.h"
 #include "base/str.h"
-#include "stub/stub.h"
+#include "stub/counts.h"
 
 #include <event2/event.h>
 #include <event2/http.h>
@@ -67,6 +67,8 @@ struct stub_set {
     enum { STUB_UP, STUB_REFUSE, STUB_HANG } outage;
 };
 
+typedef void stub_handler(struct evhttp_request *request, void *stub);
+
 struct agents;
 struct recordings;
 struct burners;
@@ -75,6 +77,7 @@ struct request_log;
 struct stub {
     struct event_base *base;
     struct evhttp *data, *control;
+    stub_handler *answer; /* what comes to the data port */
     char *address, *secret;
     int port, control_port;
     int port_keeper; /* bound, never listening: nobody else gets the port while we refuse */
@@ -89,20 +92,23 @@ struct stub {
     int spare_fd; /* given up for a moment when there is no other descriptor */
     pthread_t thread;
     bool running;
-    struct {
-#define X(name) _Atomic int64_t name;
-        STUB_COUNT_ROWS(X)
-#undef X
-    } counts;
+    struct counters counts;
 };
 
 #define stub_count(stub, name)                                                                     \
     atomic_fetch_add_explicit(&(stub)->counts.name, 1, memory_order_relaxed)
 
-/* ---- stub.c: connections and routing ---- */
+/* ---- stub_ports.c ---- */
+/* NULL, or why not. What comes to the data port goes to stub->answer. */
+const char *stub_open_data_port(struct stub *stub, int port);
+const char *stub_open_control_port(struct stub *stub, int port, stub_handler *handle);
 bool stub_listen(struct stub *stub);
 /* Drops every connection to the data port and stops listening. */
 void stub_unlisten(struct stub *stub);
+/* This is the stub's thread. */
+void stub_ports_enter(struct stub *stub);
+
+/* ---- stub_path.c ---- */
 /* The decoded path parameter; false when an escape in it is broken. */
 bool stub_decode(struct span text, char *out, size_t size);
 /* Segments of the path by '/', one trailing slash ignored; at most `max`, -1 when more. */
