@@ -116,6 +116,7 @@ describe('a Redis that is there, and yet', SUITE, () => {
             await fleet.redis.call('LPUSH', `${KEYS}beat:${agentId(1)}`, 'x');
             await fleet.redis.call('SET', `${KEYS}beat:${agentId(2)}`, 'no MessagePack \xc1');
             await fleet.redis.call('SET', `${KEYS}beat:${agentId(3)}`, '\x01');
+            await fleet.redis.call('SET', `${KEYS}beats:settle`, String(Date.now() + 1e9)); // or who claims?
             for (const n of [1, 2, 3]) {
                 await fleet.durable(a, n, 'online', 1);
                 await fleet.durable(b, n, 'busy', 2);
@@ -133,6 +134,32 @@ describe('a Redis that is there, and yet', SUITE, () => {
             await eventually('Redis keeps them again', async () =>
                 !(await fleet.beat(a, 1, 'online', 4)).header('x-aiwm-ack'), 15000);
         }));
+
+    // An agent's record is as if all of it had been written by a clock an hour ahead: what was held
+    // then, or delivered.
+    for (const [what, held] of [['held', true], ['delivered', false]])
+        test(`has a clock that was set back after a beat was ${what}: the next ones are passed on all the same`, () =>
+            Beating.using({ heartbeat: patient }, async (fleet) => {
+                const [a, b] = fleet.gateways;
+                await fleet.durable(a, 1, 'online', 1);
+                await fleet.arrives(1, ['online 1']);
+                await eventually('it to be settled', async () => await fleet.heldShared() === 0);
+                if (held) await fleet.durable(a, 1, 'online', 2);
+                const key = `${KEYS}beat:${agentId(1)}`;
+                await fleet.redis.call('EVAL', `
+                    local a, hour = cmsgpack.unpack(redis.call('GET', KEYS[1])), 3600000
+                    for _, us in ipairs({'settled', 'stamp'}) do if a[us] then a[us] = a[us] + hour * 1000 end end
+                    for _, ms in ipairs({'sent_ms', 'heard', 'since'}) do if a[ms] then a[ms] = a[ms] + hour end end
+                    redis.call('SET', KEYS[1], cmsgpack.pack(a))
+                    if a.stamp then redis.call('ZINCRBY', KEYS[2], hour, ARGV[1]) end`,
+                2, key, `${KEYS}beats:due`, agentId(1));
+                for (const [mark, status] of [[3, 'busy'], [4, 'idle']]) {
+                    await fleet.durable(b, 1, status, mark);
+                    await eventually(`${status} ${mark}`, async () => (await fleet.arrived(1)).at(-1) === `${status} ${mark}`);
+                }
+                assert.deepEqual(await fleet.arrived(1), ['online 1', 'busy 3', 'idle 4']);
+                await fleet.assertNoneLost();
+            }));
 
     test('has no memory left', () =>
         withRedis({ options: { appendonly: true } }, async (gateway, redis) => {

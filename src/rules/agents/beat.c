@@ -174,6 +174,8 @@ void beat_learn(struct beat_state *s, uint64_t sequence, bool status_known, enum
         return;
     controller_has(s, sequence, status_known, status);
     s->last_forward_ms = sent_ms;
+    if (sequence > s->sequence)
+        s->sequence = sequence; /* of a clock ahead of ours: the next beat is newer all the same */
 }
 
 bool beat_disconnected(struct beat_state *s, uint64_t sequence) {

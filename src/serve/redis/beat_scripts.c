@@ -20,6 +20,15 @@
 
 #define PARKED "9e15"
 
+/* Is nobody to claim? Until when stands there: a key whose life is counted by a clock that was set
+ * back since, or that somebody else made, must not stop the fleet. */
+#define QUIET                                                                                      \
+    "local function quiet(key, now)\n"                                                             \
+    "  local till = redis.pcall('GET', key)\n"                                                     \
+    "  local left = type(till) == 'string' and tonumber(till) and tonumber(till) - now or 0\n"     \
+    "  return left > 0 and left < 4000\n"                                                          \
+    "end\n"
+
 /* Does Redis hear this half a second after it was asked (a lease is 30 s)? It was stopped, or the
  * network was; its asker may have given up, and would never know what it was given. */
 #define LATE                                                                                       \
@@ -33,9 +42,10 @@
 #define DUE                                                                                        \
     "local function due_ms(agent, at)\n"                                                           \
     "  local phase, interval = tonumber(ARGV[at]), tonumber(ARGV[at + 1])\n"                       \
-    "  local received = math.floor(agent.stamp / 1000)\n"                                          \
+    "  local received = agent.heard or math.floor(agent.stamp / 1000)\n"                           \
     "  local due = received\n"                                                                     \
     "  local sent = agent.sent_ms\n"                                                               \
+    "  if sent and sent - received > 60000 then sent = nil end\n" /* by another clock */           \
     "  if agent.sent_status == agent.status and not agent.silence then\n"                          \
     "    due = agent.since or received\n"                                                          \
     "    if sent then due = math.max(due, sent + math.floor(interval / 2)) end\n"                  \
@@ -74,13 +84,17 @@
  *       lease, up to what the asker knows it settled, policy.
  * Returns bits (enum in durable.c), or with news {bits, settled, sent status, sent ms}, or
  * {64, status, message}: the controller's no. */
-const char beat_store[] = RECORD DUE LATE
+const char beat_store[] = RECORD QUIET DUE LATE
     "local id, stamp, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])\n"
     "local agent = look(KEYS[1])\n"
     "local no = agent.no\n"
     "if no and ARGV[7] == '1' and now < no.till and (no.token == '' or no.token == ARGV[6]) then\n"
     "  return {64, no.status, no.message}\n"
     "end\n"
+    /* What is stamped far ahead is of a clock that was set back: then who comes last is newer. */
+    "local ahead = math.max(stamp, (now + 60000) * 1000)\n"
+    "if agent.settled and agent.settled > ahead then agent.settled = nil end\n"
+    "if agent.stamp and agent.stamp > ahead then agent.stamp = stamp - 1 end\n"
     "local settled, bits = agent.settled or 0, 0\n"
     "if stamp == settled then\n"
     "  bits = 32\n" /* that one, and it is settled already */
@@ -89,7 +103,7 @@ const char beat_store[] = RECORD DUE LATE
     "elseif stamp == agent.stamp then\n"
     "  bits = 1\n" /* told twice */
     "else\n"
-    "  local received = math.floor(stamp / 1000)\n"
+    "  local received = math.min(math.floor(stamp / 1000), now)\n"
     "  bits = 1\n"
     "  if agent.stamp and agent.stamp ~= agent.under_way then\n"
     "    bits = bits + 2\n" /* the older one is superseded */
@@ -101,7 +115,7 @@ const char beat_store[] = RECORD DUE LATE
     "  local due = due_ms(agent, 12)\n"
     "  if agent.lease then\n"
     "    redis.call('ZADD', KEYS[2], " PARKED ", id)\n"
-    "  elseif due <= now and ARGV[8] == '1' and redis.call('EXISTS', KEYS[4]) == 0\n"
+    "  elseif due <= now and ARGV[8] == '1' and not quiet(KEYS[4], now)\n"
     "      and not late(ARGV[10]) then\n"
     "    bits = bits + 4\n" /* the asker sends it at once */
     "    agent.lease, agent.under_way = ARGV[9], stamp\n"
@@ -123,7 +137,7 @@ const char beat_store[] = RECORD DUE LATE
  *       beats do not expire).
  * Returns {next due ms or -1, expired, superseded, held, then id, stamp, status, sealed of each}.
  */
-const char beat_claim[] = RECORD LATE
+const char beat_claim[] = RECORD QUIET LATE
     "local prefix, now, expiry = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[6])\n"
     "local expired, superseded, out = 0, 0, {}\n"
     /* A full Redis refuses a script whose first write needs memory; this one makes room. */
@@ -143,12 +157,13 @@ const char beat_claim[] = RECORD LATE
     "    end\n"
     "  end\n"
     "end\n"
-    "if redis.call('EXISTS', KEYS[4]) == 0 and not late(ARGV[5]) then\n"
+    "if not quiet(KEYS[4], now) and not late(ARGV[5]) then\n"
     "  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) "
     "do\n"
     "    local agent = look(prefix .. id)\n"
     "    redis.call('ZREM', KEYS[1], id)\n"
-    "    if agent.stamp and expiry > 0 and now - math.floor(agent.stamp / 1000) > expiry then\n"
+    "    if agent.stamp and expiry > 0 and now - (agent.heard or math.floor(agent.stamp / 1000)) > "
+    "expiry then\n"
     "      expired = expired + 1\n"
     "      agent.stamp, agent.sealed, agent.status, agent.since = nil, nil, nil, nil\n"
     "      keep(prefix .. id, agent)\n"
@@ -259,7 +274,7 @@ const char beat_hello[] =
     "if new and seen < 0 then return 0 end\n"
     "local since = tonumber(redis.call('GET', KEYS[2]) or now)\n"
     "if now - since <= 10000 and not (new and now - seen < 2000) then\n"
-    "  redis.call('SET', KEYS[1], '1', 'PX', 3000)\n"
+    "  redis.call('SET', KEYS[1], string.format('%.0f', now + 3000), 'PX', 3000)\n"
     "  redis.call('SET', KEYS[2], since, 'PX', 30000)\n"
     "end\n"
     "return new and 3000 or 0\n";
