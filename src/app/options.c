@@ -1,5 +1,7 @@
 #include "app/options.h"
 
+#include "io/tls.h"
+
 #include <getopt.h>
 #include <stdbool.h>
 #include <string.h>
@@ -112,7 +114,7 @@ void options_print_usage(FILE *to, const struct options *options) {
 }
 
 void options_print_version(FILE *to) {
-    (void)fputs("aiwm-gateway " GATEWAY_VERSION "\n", to);
+    (void)fprintf(to, "aiwm-gateway " GATEWAY_VERSION " (OpenSSL %s)\n", tls_library_version());
 }
 
 void options_print_help(FILE *to) {

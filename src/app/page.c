@@ -4,7 +4,10 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "io/container.h"
+#include "io/tls.h"
+
 #include "serve/gate/admission.h"
+#include <stdio.h>
 
 static int show_live(void *arg, const struct operator_request *request, struct str *body) {
     (void)request;
@@ -86,8 +89,11 @@ static int show_metrics(void *arg, const struct operator_request *request, struc
               admission_controller(state->shared) == CONTROLLER_UP);
     fleet_show(state->shared->agents, body);
     show_gate(state->shared, body);
-    add_gauge(body, "build_info", "The version that runs.", "gauge",
-              "{version=\"" GATEWAY_VERSION "\"}", 1);
+    char versions[128];
+    (void)snprintf(versions, sizeof versions, "{version=\"" GATEWAY_VERSION "\",openssl=\"%.40s\"}",
+                   tls_library_version());
+    add_gauge(body, "build_info", "The version that runs, and of the OpenSSL it runs with.",
+              "gauge", versions, 1);
     show_process(state, body);
     return 200;
 }

@@ -15,6 +15,7 @@
 #include "io/inherit.h"
 #include "io/listener.h"
 #include "io/notify.h"
+#include "io/tls.h"
 #include "rules/trust/seal.h"
 #include "serve/cache/aiwm_events.h"
 #include "serve/cache/peers.h"
@@ -398,6 +399,7 @@ int process_run(const struct process_parts *parts) {
     const struct config *config = p->parts->first->setup.config;
     log_start((enum log_level)config->log.level, (enum log_format)config->log.format);
     log_info("starting", F_TEXT("version", GATEWAY_VERSION),
+             F_TEXT("openssl", tls_library_version()),
              F_TEXT("upstream", p->parts->first->setup.upstream_authority));
     log_warnings(str_span(&p->parts->first->setup.warnings));
     if (!trial_redis_fits(&p->parts->first->setup.redis)) {

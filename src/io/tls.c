@@ -112,6 +112,10 @@ SSL_CTX *tls_server_new(struct span certificate_pem, struct span key_pem, char w
     return NULL;
 }
 
+const char *tls_library_version(void) {
+    return OpenSSL_version(OPENSSL_FULL_VERSION_STRING);
+}
+
 int64_t tls_server_expiry_s(const SSL_CTX *ctx) {
     const X509 *certificate = SSL_CTX_get0_certificate(ctx);
     struct tm end = {0};

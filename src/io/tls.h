@@ -15,6 +15,10 @@ enum { TLS_WHY = 256 };
  * no renegotiation, ALPN http/1.1. NULL and a sentence in `why` on failure. */
 SSL_CTX *tls_server_new(struct span certificate_pem, struct span key_pem, char why[TLS_WHY]);
 
+/* OpenSSL's own version, such as "3.0.17": of the library that is there, not of what was compiled
+ * against. Static. */
+const char *tls_library_version(void);
+
 /* When its certificate ends, seconds since 1970; 0: it has none. */
 int64_t tls_server_expiry_s(const SSL_CTX *ctx);
 
