@@ -11,7 +11,8 @@
 #include <stdlib.h>
 
 enum {
-    /* A reply is at most a few hundred claimed heartbeats (8 KiB each), or one connect answer. */
+    /* A reply is at most a few hundred claimed heartbeats (8 KiB each), or one connect answer. What
+     * others wrote into a stream may be more. */
     REPLY_MAX = 32 << 20,
     OUT_KEEP = 262144,
 };
@@ -137,13 +138,15 @@ static bool tell_reply(struct redis_link *l) {
     else
         l->on->on_ended(l->arg, REDIS_PROTOCOL); /* it answers what nobody asked */
     freeReplyObject(reply);
+    if (l->open)
+        l->partial = l->reader->len - l->reader->pos;
     return l->open;
 }
 
 static void on_bytes(void *arg, char *bytes, size_t len) {
     struct redis_link *l = arg;
-    bool fits = l->reader->len - l->reader->pos + len <= REPLY_MAX;
-    if (!fits || redisReaderFeed(l->reader, bytes, len) != REDIS_OK) {
+    l->partial += len;
+    if (l->partial > REPLY_MAX || redisReaderFeed(l->reader, bytes, len) != REDIS_OK) {
         l->on->on_ended(l->arg, REDIS_PROTOCOL);
         return;
     }
@@ -190,6 +193,7 @@ bool redis_link_open(struct redis_link *l, const struct sockaddr *address, unsig
     l->ready = false;
     l->open =
         stream_connect(&l->stream, l->loop, address, address_len, tls, host, &stream_events, l);
+    l->partial = 0;
     if (l->open)
         l->reader = redisReaderCreate();
     return l->open;

@@ -33,6 +33,7 @@ struct redis_link {
     struct stream stream;
     bool open, ready;
     struct redisReader *reader;
+    size_t partial;      /* bytes of the reply that is being read */
     struct str out;      /* commands of this turn of the loop */
     struct list pending; /* oldest first */
     size_t count;

@@ -169,6 +169,18 @@ test('a flood is read to its end', () => following({}, async (gateway, redis) =>
         (await told(gateway, 'forgotten')) + (await told(gateway, 'gone')) === 3000, 10000);
 }));
 
+test('entries that are too large together are read a few at a time', () => following({}, async (gateway, redis) => {
+    await addJob(redis, 'agent.updated', documentOf(2)); // so that it has a place in the stream
+    await counted(gateway, 'forgotten', 1);
+    await assertConnects(gateway, 1, MISS);
+    // All at once, 60 MB: none of them is read before the last one is there.
+    await redis.call('EVAL', `for _ = 1, 200 do
+        redis.call('XADD', KEYS[1], '*', 'event', 'completed', 'returnvalue', string.rep('x', 300000)) end`, 1, STREAM);
+    await addJob(redis, 'agent.updated', documentOf(1));
+    await eventually('it is forgotten', async () => await told(gateway, 'forgotten') === 2, 20000);
+    await assertConnects(gateway, 1, MISS);
+}));
+
 test('a user who may only read the queue is enough, over TLS, too', () => following({
     options: { tls: true, acl: [ACL] },
     settings: (r) => ({ username: 'events', password_file: fileWith(r, 'x'), ca_file: redisCertificates().ca }),

@@ -102,6 +102,21 @@ describe('limits of a fleet', SUITE, () => {
             assert.equal((await connect(c, 1)).json.code, 'GATEWAY_RATE_LIMITED');
         }));
 
+    test('what a clock that was set back since had counted shuts nobody out', () =>
+        withGateways(2, { config: { connect_cache: { enabled: false } } }, async (fleet, a, b) => {
+            for (let i = 0; i < 5; i++) assert.equal((await connect(a, 1)).status, 201);
+            await hears(fleet, b, 'connects');
+            await fleet.redis.call('EVAL', `for _, k in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+                redis.call('ZINCRBY', KEYS[1], 3600000000, k) end`, 1, `${KEY}connects`);
+            await eventually('it is forgotten', async () => {
+                const scores = (await fleet.redis.call('ZRANGE', `${KEY}connects`, 0, -1, 'WITHSCORES')).filter((_, i) => i % 2);
+                const [seconds] = await fleet.redis.call('TIME');
+                return scores.every((score) => Number(score) / 1e6 - Number(seconds) < 600);
+            });
+            const retryAfter = Number((await connect(b, 1)).header('retry-after') ?? 0);
+            assert.ok(retryAfter <= 180, `${retryAfter} s`);
+        }));
+
     test('Redis hears keyed hashes, and forgets them', () =>
         withGateways(2, {}, async (fleet, a, b) => {
             for (let k = 0; k < 5; k++) await connect(a, 1, wrong(k));

@@ -36,6 +36,8 @@ const char sharing_script[] =
     "    own[#own + 1] = k .. struct.pack('<i8', arrival - now)\n"
     "    is_own[k] = true\n"
     "  end\n"
+    /* By a clock that was set back since. */
+    "  redis.call('ZREMRANGEBYSCORE', key, number(now + 2 * most + 60000000), '+inf')\n"
     "  local busy = redis.call('ZREVRANGEBYSCORE', key, '+inf', number(now + near),\n"
     "    'WITHSCORES', 'LIMIT', 0, most_heard)\n"
     "  for j = 1, #busy, 2 do\n"

@@ -29,6 +29,7 @@ struct tail {
     void *arg;
     char last[ID_SIZE]; /* the last entry's id, terminated */
     bool refused;       /* the read of this cycle was */
+    int count;          /* entries to be read: fewer after a read without a reply */
     int64_t asked_ms, heard_ms;
     struct timer again;
 };
@@ -53,11 +54,21 @@ static void pause_then_again(struct tail *t) {
 
 static void run_cycle(struct tail *t);
 
+/* One that brought nothing may have brought too much: so many entries, or so large ones, that the
+ * connection was given up. */
+static void adapt_count(struct tail *t, bool fine) {
+    if (fine)
+        t->count = t->count * 2 < ENTRIES_MAX ? t->count * 2 : ENTRIES_MAX;
+    else if (t->count > 1)
+        t->count /= 2;
+}
+
 /* [[key, [[id, fields], ...]]], or nil: nothing new. */
 static void on_read(void *arg, const struct redis_reply *reply) {
     struct tail *t = arg;
     const struct redis_reply *entries = redis_at(redis_at(reply, 0), 1);
     t->refused = !reply;
+    adapt_count(t, reply != NULL);
     for (size_t i = 0; i < redis_count(entries); i++) {
         const struct redis_reply *entry = redis_at(entries, i);
         if (keep_id(t, redis_text(redis_at(entry, 0))))
@@ -94,7 +105,7 @@ static void on_looked_nowhere(void *arg, const struct redis_reply *reply) {
 
 static void run_cycle(struct tail *t) {
     char count[12], block[12];
-    (void)snprintf(count, sizeof count, "%d", ENTRIES_MAX);
+    (void)snprintf(count, sizeof count, "%d", t->count);
     (void)snprintf(block, sizeof block, "%d", TAIL_BLOCK_MS);
     struct span last = span_of(t->last);
     struct span read[] = {SPAN("XREAD"),  SPAN("COUNT"),   span_of(count), SPAN("BLOCK"),
@@ -159,6 +170,7 @@ struct tail *tail_new(struct loop *loop, const struct redis_options *options, co
     t->key = span_of(key);
     t->events = events;
     t->arg = arg;
+    t->count = ENTRIES_MAX;
     (void)snprintf(t->last, sizeof t->last, "%s", BEFORE_ALL);
     timer_init(&t->again, loop, go_on, t);
     t->redis = redis_new(loop, &t->options, on_state, t);
