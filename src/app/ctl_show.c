@@ -3,7 +3,7 @@
 #include <jansson.h>
 #include <string.h>
 
-enum { COLUMNS_MAX = 16, NAME_MAX_SHOWN = 24 };
+enum { COLUMNS_MAX = 16, NAME_MAX_SHOWN = 24, FIRST_WIDTH = 26, CELL_MAX = 64 };
 
 static void show_value(const json_t *value, FILE *to) {
     if (json_is_string(value))
@@ -57,26 +57,56 @@ static size_t find_columns(json_t *list, const char *columns[COLUMNS_MAX]) {
     return count;
 }
 
+struct column {
+    const char *name;
+    int width;
+};
+
+static void spell(const json_t *value, char text[CELL_MAX]) {
+    text[0] = '\0';
+    FILE *cell = fmemopen(text, CELL_MAX, "w");
+    if (!cell)
+        return;
+    show_value(value, cell);
+    (void)fclose(cell);
+}
+
+/* As wide as its widest cell, or its name. */
+static int width_of(json_t *list, const char *name, int least) {
+    size_t width = strlen(name) + 2, i;
+    json_t *row;
+    json_array_foreach(list, i, row) {
+        char text[CELL_MAX];
+        spell(json_object_get(row, name), text);
+        if (strlen(text) + 2 > width)
+            width = strlen(text) + 2;
+    }
+    return (int)width > least ? (int)width : least;
+}
+
+static void show_row(const json_t *row, const struct column *columns, size_t count, FILE *to) {
+    for (size_t c = 0; c < count; c++) {
+        char text[CELL_MAX];
+        spell(json_object_get(row, columns[c].name), text);
+        (void)fprintf(to, "%-*s", columns[c].width, text);
+    }
+    (void)fputc('\n', to);
+}
+
 static void show_list(json_t *list, FILE *to) {
-    const char *columns[COLUMNS_MAX];
-    size_t count = find_columns(list, columns), i;
+    const char *names[COLUMNS_MAX];
+    struct column columns[COLUMNS_MAX];
+    size_t count = find_columns(list, names), i;
     json_t *row;
     if (json_array_size(list) == 0)
         (void)fputs("none", to);
-    for (size_t c = 0; c < count; c++)
-        (void)fprintf(to, "%-*s", c == 0 ? 26 : (int)strlen(columns[c]) + 2, columns[c]);
+    for (size_t c = 0; c < count; c++) {
+        columns[c] = (struct column){names[c], width_of(list, names[c], c == 0 ? FIRST_WIDTH : 0)};
+        (void)fprintf(to, "%-*s", columns[c].width, names[c]);
+    }
     (void)fputc('\n', to);
     json_array_foreach(list, i, row) {
-        for (size_t c = 0; c < count; c++) {
-            char text[64] = "";
-            FILE *cell = fmemopen(text, sizeof text, "w");
-            if (cell) {
-                show_value(json_object_get(row, columns[c]), cell);
-                (void)fclose(cell);
-            }
-            (void)fprintf(to, "%-*s", c == 0 ? 26 : (int)strlen(columns[c]) + 2, text);
-        }
-        (void)fputc('\n', to);
+        show_row(row, columns, count, to);
     }
 }
 

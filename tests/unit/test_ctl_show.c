@@ -40,6 +40,14 @@ Test(ctl_show, a_list_is_a_table_with_the_columns_of_all_its_rows) {
                  "y                         -     idle    \n");
 }
 
+Test(ctl_show, a_column_is_as_wide_as_its_widest_cell) {
+    expect_shown("{\"l\":[{\"key\":\"limits.connect_failures_per_agent\",\"v\":5},{\"key\":\"k\","
+                 "\"v\":123}]}",
+                 "key                                v    \n"
+                 "limits.connect_failures_per_agent  5    \n"
+                 "k                                  123  \n");
+}
+
 Test(ctl_show, an_empty_list_says_so) {
     expect_shown("{\"agents\":[]}", "none\n");
 }
