@@ -126,6 +126,28 @@ Test(gate, what_cannot_finish_in_time_is_refused_at_once) {
     gate_release(&g);
 }
 
+/* The others are those who were told nothing, or who come when they like. */
+Test(gate, who_comes_at_his_slot_waits_once_where_others_are_refused) {
+    struct gate g;
+    gate_init(&g, &policy);
+    g.policy.waiting_max = 1000; /* it is the time that does not suffice */
+    struct gate_ticket in[8], waits[1000], t;
+    struct gate_wish told = {.class = GATE_CONNECT, .wait_us = 8 * SECOND, .who = 42};
+    struct gate_wish other = {.class = GATE_CONNECT, .wait_us = 8 * SECOND, .who = 43};
+    int waiting = 0;
+    fill(&g, GATE_CONNECT, in, 8);
+    while (ask(&g, &waits[waiting], GATE_CONNECT, 0) == GATE_WAITS)
+        waiting++;
+    cr_assert_eq(gate_ask(&g, &t, &told, 0), GATE_BUSY);
+    int64_t then_us = gate_retry_after_s(&g, &told, 0, 0) * SECOND;
+    cr_assert_eq(gate_ask(&g, &t, &told, 0), GATE_BUSY, "too early");
+    cr_assert_eq(gate_ask(&g, &t, &other, then_us), GATE_BUSY);
+    cr_assert_eq(gate_ask(&g, &t, &told, then_us), GATE_WAITS);
+    struct gate_ticket again;
+    cr_assert_eq(gate_ask(&g, &again, &told, then_us), GATE_BUSY);
+    gate_release(&g);
+}
+
 Test(gate, who_will_not_wait_gets_a_place_now_or_none) {
     struct gate g;
     gate_init(&g, &policy);
@@ -226,6 +248,19 @@ Test(gate, connects_have_half_their_places_for_half_a_minute_after_an_outage_and
     cr_assert_eq(gate_limit(&g, GATE_CONNECT, 6 * SECOND), 4);
     cr_assert_eq(gate_limit(&g, GATE_HEARTBEAT, 6 * SECOND), 32);
     cr_assert_eq(gate_limit(&g, GATE_CONNECT, 35 * SECOND), 8);
+    gate_release(&g);
+}
+
+Test(gate, half_of_one_place_is_one) {
+    struct gate g;
+    struct gate_policy small = policy;
+    struct gate_ticket look;
+    small.places[GATE_CONNECT] = 1;
+    gate_init(&g, &small);
+    break_it(&g, 0);
+    cr_assert_eq(ask(&g, &look, GATE_PROBE, 5 * SECOND), GATE_IN);
+    gate_answered(&g, &look, GATE_FINE, 5 * SECOND);
+    cr_assert_eq(gate_limit(&g, GATE_CONNECT, 6 * SECOND), 1);
     gate_release(&g);
 }
 
