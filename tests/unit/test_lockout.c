@@ -128,3 +128,18 @@ Test(lockout, a_flood_of_other_agents_leaves_the_locked_one_locked) {
         lockout_try(lockout, &policy, agent * 0x9e3779b97f4a7c15u, ATTACKER, now);
     cr_assert(lockout_is_locked(lockout, AGENT, now));
 }
+
+Test(lockout, where_there_is_no_room_the_one_whose_last_failure_is_the_oldest_is_forgotten) {
+    lockout_free(lockout);
+    lockout = lockout_new(4, 1024, hash_key);
+    for (uint64_t agent = 1; agent <= 5; agent++) {
+        int64_t now = (100 + (int64_t)agent) * SECOND;
+        for (int i = 0; i < 6; i++)
+            (void)lockout_try(lockout, &policy, agent, ATTACKER, now);
+        cr_assert(lockout_is_locked(lockout, agent, now));
+        if (agent == 4)
+            lockout_failed(lockout, 1, now);
+    }
+    for (uint64_t agent = 1; agent <= 5; agent++)
+        cr_expect_eq(lockout_is_locked(lockout, agent, 105 * SECOND), agent != 2, "%d", (int)agent);
+}
