@@ -30,7 +30,7 @@ void redis_note_trouble(const struct redis_options *o, enum redis_trouble t) {
 /* Which of 64 drawers a text belongs to. */
 static uint64_t drawer(struct span text) {
     uint64_t hash = 0;
-    for (size_t i = 0; i < text.len; i++)
+    for (size_t i = 0; text.ptr && i < text.len; i++)
         hash = hash * 31 + (uint8_t)text.ptr[i];
     return UINT64_C(1) << hash % 64;
 }
