@@ -47,7 +47,7 @@ void redis_note_missing_right(const struct redis_options *o, struct span error,
     } else if (script) {
         redis_script_rights(span_of(script->text), &rights);
     }
-    uint64_t bit = drawer(str_span(&rights));
+    uint64_t bit = drawer((struct span){memory, rights.len});
     if (rights.len == 0 || atomic_fetch_or(&o->health->rights_told, bit) & bit)
         return;
     log_warn("redis refuses our user a command: see that its ACL has these rights",
