@@ -181,17 +181,21 @@ for (const secure of [true, false])
                 lives++;
             }
         };
-        await Promise.all(Array.from({ length: clients }, (_, n) => client(n)));
-        t.diagnostic(`${lives} lives, ${answers} answers`);
-        assert.ok(saysSomething(), `${lives} lives, ${answers} answers`);
-        mood.kind = true;
-        await eventually('no client is left', async () => (await gateway.metric('connections')) === 0);
-        await eventually('it still serves', async () => {
-            const { status, text } = await exchange(gateway.target, 'GET', '/after').catch(() => ({}));
-            return status === 200 && text.startsWith('for /after ');
-        });
-        const left = () => gateway.metric('upstream_connections');
-        await eventually('calls nobody waits for end', async () => (await left()) <= 64);
-        await gateway.stop();
-        await upstream.stop();
+        try {
+            await Promise.all(Array.from({ length: clients }, (_, n) => client(n)));
+            t.diagnostic(`${lives} lives, ${answers} answers`);
+            assert.ok(saysSomething(), `${lives} lives, ${answers} answers`);
+            mood.kind = true;
+            await eventually('no client is left', async () => (await gateway.metric('connections')) === 0);
+            await eventually('it still serves', async () => {
+                const { status, text } = await exchange(gateway.target, 'GET', '/after').catch(() => ({}));
+                return status === 200 && text.startsWith('for /after ');
+            });
+            const left = () => gateway.metric('upstream_connections');
+            await eventually('calls nobody waits for end', async () => (await left()) <= 64);
+            await gateway.stop();
+        } finally {
+            await gateway.discard();
+            await upstream.stop();
+        }
     });
