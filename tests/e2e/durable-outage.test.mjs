@@ -116,6 +116,7 @@ describe('heartbeats without their Redis', SUITE, () => {
             await fleet.redis.kill();
             await Promise.all([away(a), away(b)]);
             await fleet.fleeting(b, 1, 'online', 2);
+            await sleep(500); // replicas know Redis' clock to half a round trip, which may be long here
             await fleet.fleeting(a, 1, 'online', 3);
             await fleet.redis.restart();
             await eventually('both to move', async () =>
