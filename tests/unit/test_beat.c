@@ -251,7 +251,7 @@ Test(beat, after_the_controllers_no_the_next_one_counts_as_first) {
 
 Test(beat, a_disconnect_drops_what_came_before_it_and_nothing_else) {
     struct life l = known(0);
-    l.now += 20 * S;
+    l.now += 2 * S;
     beat(&l, BEAT_ONLINE);
     uint64_t at_disconnect = l.s.sequence;
     cr_expect(beat_disconnected(&l.s, at_disconnect));
