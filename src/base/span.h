@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 struct span {
@@ -54,4 +55,18 @@ static inline struct span span_trim(struct span s) {
     while (s.len > 0 && (s.ptr[s.len - 1] == ' ' || s.ptr[s.len - 1] == '\t'))
         s.len--;
     return s;
+}
+
+/* The number that 1 to `most` digits spell (at most 18: it always fits), or -1: no sign, no space,
+ * nothing else. */
+static inline int64_t span_decimal(struct span digits, size_t most) {
+    if (digits.len == 0 || digits.len > most)
+        return -1;
+    int64_t value = 0;
+    for (size_t i = 0; i < digits.len; i++) {
+        if (digits.ptr[i] < '0' || digits.ptr[i] > '9')
+            return -1;
+        value = value * 10 + (digits.ptr[i] - '0');
+    }
+    return value;
 }

@@ -19,16 +19,11 @@ struct span redis_text(const struct redis_reply *reply) {
 
 /* What Lua calls a number comes as an integer; what a hash holds as its digits. */
 static int64_t parse_digits(struct span text) {
-    bool negative = text.len > 0 && text.ptr[0] == '-';
-    int64_t value = 0;
     enum { DIGITS_MAX = 18 };
-    if (text.len - negative > DIGITS_MAX)
+    bool negative = text.len > 0 && text.ptr[0] == '-';
+    int64_t value = span_decimal(span_from(text, negative), DIGITS_MAX);
+    if (value < 0)
         return 0;
-    for (size_t i = negative; i < text.len; i++) {
-        if (text.ptr[i] < '0' || text.ptr[i] > '9')
-            return 0;
-        value = value * 10 + (text.ptr[i] - '0');
-    }
     return negative ? -value : value;
 }
 

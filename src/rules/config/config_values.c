@@ -81,9 +81,7 @@ static bool parse_number(struct span text, const struct unit *units, int64_t *ou
     size_t digits = count_digits(text);
     if (digits == 0 || digits > DIGITS_MAX || (digits > 1 && text.ptr[0] == '0'))
         return false;
-    int64_t number = 0;
-    for (size_t i = 0; i < digits; i++)
-        number = number * 10 + (text.ptr[i] - '0');
+    int64_t number = span_decimal((struct span){text.ptr, digits}, DIGITS_MAX);
     struct span unit = span_from(text, digits);
     for (; units->name; units++)
         if (span_equal(unit, span_of(units->name)))

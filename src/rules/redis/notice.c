@@ -47,17 +47,8 @@ static struct span take_until(struct span *rest, char mark) {
 
 /* Digits only, at most 12: seconds until the year 33658. */
 static bool read_number(struct span text, int64_t max, int64_t *out) {
-    enum { DIGITS_MAX = 12 };
-    int64_t value = 0;
-    if (text.len == 0 || text.len > DIGITS_MAX)
-        return false;
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] < '0' || text.ptr[i] > '9')
-            return false;
-        value = value * 10 + (text.ptr[i] - '0');
-    }
-    *out = value;
-    return value <= max;
+    *out = span_decimal(text, 12);
+    return *out >= 0 && *out <= max;
 }
 
 static bool read_access(struct span name, enum notice_access *out) {

@@ -23,16 +23,8 @@ static const struct scheme *scheme_of(struct span text) {
 
 /* Up to `max`; false for anything but digits. */
 static bool parse_number(struct span text, int max, int *out) {
-    int value = 0;
-    if (text.len == 0 || text.len > 5)
-        return false;
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] < '0' || text.ptr[i] > '9')
-            return false;
-        value = value * 10 + (text.ptr[i] - '0');
-    }
-    *out = value;
-    return value <= max;
+    *out = (int)span_decimal(text, 5);
+    return *out >= 0 && *out <= max;
 }
 
 static bool copy_text(struct span text, char *out, size_t size) {

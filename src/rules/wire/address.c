@@ -78,16 +78,8 @@ static bool nothing_behind(const struct address *a, int bits) {
 
 /* One to three digits, without a leading zero, up to `max`. */
 static bool parse_bits(struct span text, int max, int *out) {
-    int bits = 0;
-    if (text.len == 0 || text.len > 3 || (text.len > 1 && text.ptr[0] == '0'))
-        return false;
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.ptr[i] < '0' || text.ptr[i] > '9')
-            return false;
-        bits = bits * 10 + (text.ptr[i] - '0');
-    }
-    *out = bits;
-    return bits <= max;
+    *out = (int)span_decimal(text, 3);
+    return *out >= 0 && *out <= max && !(text.len > 1 && text.ptr[0] == '0');
 }
 
 static bool parse_network(struct span text, struct network *out) {

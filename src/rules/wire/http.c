@@ -43,19 +43,6 @@ static bool version_is_supported(int major, int minor) {
     return major == 1 && minor <= 1;
 }
 
-/* The number that 1 to `most` digits spell, or -1. */
-static int64_t decimal(struct span digits, size_t most) {
-    if (digits.len == 0 || digits.len > most)
-        return -1;
-    int64_t value = 0;
-    for (size_t i = 0; i < digits.len; i++) {
-        if (!char_is(digits.ptr[i], CHAR_DIGIT))
-            return -1;
-        value = value * 10 + (digits.ptr[i] - '0');
-    }
-    return value;
-}
-
 /* ---- what the fields say about the message ---- */
 
 /* Anything but a plain "chunked". When chunked is not the last, or stands there twice, nobody can
@@ -93,7 +80,7 @@ static enum err find_framing(const struct http_fields *fields, int minor, bool *
         return check_coding(fields, minor);
     if (fields->known_count[HTTP_CONTENT_LENGTH] == 0)
         return ERR_OK;
-    *content_length = decimal(fields->known[HTTP_CONTENT_LENGTH], LENGTH_DIGITS);
+    *content_length = span_decimal(fields->known[HTTP_CONTENT_LENGTH], LENGTH_DIGITS);
     bool plain = fields->known_count[HTTP_CONTENT_LENGTH] == 1 && *content_length >= 0;
     return plain ? ERR_OK : ERR_BAD_FRAMING;
 }
@@ -181,7 +168,7 @@ static bool host_is_valid(struct span host) {
     if (at == host.ptr || at == end)
         return at == end;
     struct span port = {at + 1, (size_t)(end - (at + 1))};
-    int64_t number = decimal(port, PORT_DIGITS);
+    int64_t number = span_decimal(port, PORT_DIGITS);
     return *at == ':' && (port.len == 0 || (number >= 0 && number <= 65535));
 }
 
@@ -300,7 +287,7 @@ static bool take_status_line(struct cursor *in, struct http_response *out) {
     if (!take_version(in, &major, &out->minor) || !version_is_supported(major, out->minor) ||
         !take(in, SPAN(" ")) || in->end - in->at < 3)
         return false;
-    out->status = (int)decimal((struct span){in->at, 3}, 3);
+    out->status = (int)span_decimal((struct span){in->at, 3}, 3);
     in->at += 3;
     if (take(in, SPAN(" ")))
         out->reason = take_text(in);
@@ -313,7 +300,7 @@ static int keep_alive_seconds(struct span list) {
     struct span element;
     while (http_list_next(&list, &element))
         if (element.len > name.len && span_equal_nocase((struct span){element.ptr, name.len}, name))
-            return (int)decimal(span_from(element, name.len), TIMEOUT_DIGITS);
+            return (int)span_decimal(span_from(element, name.len), TIMEOUT_DIGITS);
     return -1;
 }
 

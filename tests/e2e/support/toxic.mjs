@@ -6,7 +6,7 @@ export class Toxic {
     connections = 0; // accepted so far
     #mode = 'pass';
     #delayMs = 0;
-    #pairs = new Set();
+    #sockets = new Set(); // open ones, of both sides
 
     /** Relays to 127.0.0.1:port. */
     static async start(port) {
@@ -28,15 +28,14 @@ export class Toxic {
     #accept(client) {
         this.connections++;
         const server = net.connect({ host: '127.0.0.1', port: this.target, allowHalfOpen: true });
-        const pair = { client, server };
-        this.#pairs.add(pair);
         for (const [from, to] of [[client, server], [server, client]]) {
+            this.#sockets.add(from);
             from.setNoDelay(true);
             from.on('data', (bytes) => this.#pass(to, (socket) => socket.write(bytes)));
             from.on('end', () => this.#pass(to, (socket) => socket.end()));
             from.on('error', () => to.destroy());
             from.on('close', () => {
-                this.#pairs.delete(pair);
+                this.#sockets.delete(from);
                 if (this.#mode !== 'blackhole') setTimeout(() => to.destroy(), this.#delayMs);
             });
         }
@@ -64,11 +63,8 @@ export class Toxic {
 
     /** Resets what is open; new connections are still served. */
     cut() {
-        for (const { client, server } of this.#pairs) {
-            client.resetAndDestroy();
-            server.destroy();
-        }
-        this.#pairs.clear();
+        for (const socket of this.#sockets) socket.resetAndDestroy();
+        this.#sockets.clear();
     }
 
     /** Nobody listens any more, and what was open is reset. pass() listens again. */
@@ -80,5 +76,6 @@ export class Toxic {
 
     async stop() {
         if (this.server.listening) await this.refuse();
+        this.cut(); // what a blackhole kept open after its other end had gone
     }
 }
