@@ -40,8 +40,8 @@ struct passage {
     struct admission_terms terms;
     struct call_request request; /* kept while it waits; head and body are: */
     char *kept;
-    struct timer timer; /* patience; or 0 ms, to refuse from the loop */
-    enum gate_answer answer;
+    struct timer timer;      /* patience; or 0 ms, to refuse from the loop */
+    enum gate_answer answer; /* under the lock, until it is called or refused */
     int retry_after_s;
     int64_t asked_us; /* monotonic */
     int64_t took_us;

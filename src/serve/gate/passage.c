@@ -211,6 +211,7 @@ static void on_timer(void *arg) {
 
 /* ---- the call as its owner sees it ---- */
 
+/* Once the lock is given back another worker may call who waits, and then p->answer is its word. */
 static enum gate_answer ask(struct passage *p, const struct call_request *request) {
     struct shared *shared = p->serve->shared;
     struct admission *a = shared->admission;
@@ -227,6 +228,7 @@ static enum gate_answer ask(struct passage *p, const struct call_request *reques
     } else if (answer != GATE_IN) {
         find_time(p, g, now_us);
     }
+    p->answer = answer;
     admission_look_only(shared);
     return answer;
 }
@@ -244,11 +246,11 @@ struct passage *passage_start(struct serve *s, const struct call_request *reques
     list_push_back(&s->desk->passages, &p->link);
     if (terms->ticket)
         p->ticket = *terms->ticket;
-    p->answer = terms->ticket ? GATE_IN : ask(p, request);
-    if (p->answer == GATE_IN)
+    enum gate_answer answer = terms->ticket ? GATE_IN : ask(p, request);
+    if (answer == GATE_IN)
         begin(p, request);
     else
-        timer_start(&p->timer, p->answer == GATE_WAITS ? p->ticket.patience_us / 1000 : 0);
+        timer_start(&p->timer, answer == GATE_WAITS ? p->ticket.patience_us / 1000 : 0);
     return p;
 }
 
