@@ -337,7 +337,9 @@ describe('a user with the rights that are documented', SUITE, () => {
         await fleet.durable(b, 1, 'busy', 2);
         await fleet.arrives(1, ['online 1', 'busy 2']);
         const said = await a.logged('redis refuses our user a command: see that its ACL has these rights');
-        for (const right of missing) assert.ok(said.rights.split(' ').includes(`+${right}`), said.rights);
+        const named = said.rights.split(' ').map((word) => word.slice(1));
+        if (named.length === 1) assert.ok(missing.includes(named[0]), said.rights); // from Redis 7.2 on it says which
+        else assert.deepEqual(missing.filter((right) => !named.includes(right)), [], said.rights);
         await isCounted(a, 'noperm');
         assert.equal(await a.metric('redis_up'), 1);
         assert.deepEqual(changes(a), ['noperm']);
