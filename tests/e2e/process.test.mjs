@@ -384,8 +384,9 @@ test('over listen.max_connections a client is closed before the handshake, and c
         await within(1000, 'the close', new Promise((resolve) => socket.on('close', resolve)));
         assert.equal(bytes, 0, 'not a byte is spent on it');
     }
-    assert.equal(await gateway.metric('connections_refused_total', 'reason="limit"'), 5);
-    assert.equal(await gateway.metric('connections'), 3);
+    await eventually('they are counted', async () =>
+        (await gateway.metric('connections_refused_total', 'reason="limit"')) === 5);
+    await eventually('three stay', async () => (await gateway.metric('connections')) === 3);
     for (const wire of wires) {
         wire.send(get('/__stub/echo'));
         assert.equal((await wire.answer()).status, 200, 'those inside are served');
