@@ -10,7 +10,7 @@ import path from 'node:path';
 import tls from 'node:tls';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { eventually, slack, sleep, within } from './support/child.mjs';
-import { startGateway, testCertificate } from './support/gateway.mjs';
+import { startGateway } from './support/gateway.mjs';
 import { adminToken } from './support/jwt.mjs';
 import { Stub, agentId } from './support/stub.mjs';
 import { Upstream, answerBytes } from './support/upstream.mjs';

@@ -11,7 +11,7 @@ import { serviceToken } from './support/jwt.mjs';
 import { Redis, redisCertificates } from './support/redis.mjs';
 import { Stub } from './support/stub.mjs';
 import { call } from './support/wire.mjs';
-import { changes, comesAndGoes, fileWith, isCounted, isDown, isUp, unnoticed, withRedis, withToxic } from './support/troubles.mjs';
+import { changes, comesAndGoes, fileWith, isCounted, isUp, unnoticed, withRedis, withToxic } from './support/troubles.mjs';
 
 const SUITE = { timeout: 60000, concurrency: 3 };
 const tls = () => ({ ca_file: redisCertificates().ca });

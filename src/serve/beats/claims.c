@@ -62,8 +62,6 @@ static size_t room(const struct serve *s) {
 
 /* ---- claiming ---- */
 
-static void look(void *arg);
-
 static void report_held(struct serve *s, int64_t held) {
     metric_add(METRIC_BEATS_HELD_SHARED, held - atomic_exchange(&s->shared->beats.held, held));
 }
