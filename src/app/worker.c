@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/panic.h"
+#include "base/random.h"
 #include "serve/beats/beats.h"
 #include "serve/cache/shelf.h"
 #include "serve/connect/flying.h"
@@ -18,11 +19,12 @@
 #include <stdlib.h>
 
 enum {
-    LOOK_MS = 10,          /* draining: how often it sees whether it has something to do */
-    PROBE_MS = 5000,       /* how often the first worker sees whether the controller is there, */
-    PROBE_DOUBT_MS = 1000, /* when it was not the last time, */
-    PROBE_AFTER_MS = 200,  /* and when it was left alone: who has something to say goes first */
+    LOOK_MS = 10,    /* draining: how often it sees whether it has something to do */
+    PROBE_MS = 5000, /* the first worker probes a controller that has not answered for so long, */
+    PROBE_LOOK_MS = 1000, /* and as often one that may have failed */
     PROBE_CALL_MS = 5000,
+    PROBE_DOWN_CALL_MS = 2000, /* while the breaker is open: agents wait for the result */
+    PROBE_JITTER = 5,          /* of the interval a fifth: replicas do not probe in step */
 };
 
 struct worker {
@@ -42,38 +44,43 @@ struct worker {
 /* ---- is the controller there? ---- */
 
 static int64_t next_probe_ms(const struct shared *shared) {
-    int64_t pause_ms = admission_pause_ms(shared);
-    if (pause_ms > 0)
-        return pause_ms + PROBE_AFTER_MS;
-    return admission_is_doubtful(shared) ? PROBE_DOUBT_MS : PROBE_MS;
+    int64_t wait_ms;
+    if (admission_probe_wait_ms(shared, &wait_ms))
+        return wait_ms + (int64_t)(random_u64() % (uint64_t)(wait_ms / PROBE_JITTER + 1));
+    return PROBE_LOOK_MS;
 }
 
 static void on_probed(void *arg, const struct fetched *result) {
     struct worker *w = arg;
     (void)result;
     w->probing = NULL;
-    timer_start(&w->probe, next_probe_ms(w->serve.shared));
+    if (!w->serve.closing)
+        timer_start(&w->probe, next_probe_ms(w->serve.shared));
 }
 
 /* Where calls go all the time, they say how the controller is. */
 static bool is_known(const struct shared *shared) {
     int64_t heard_ms = admission_heard_ms(shared);
     bool heard_lately = heard_ms > 0 && clock_mono_ms() - heard_ms < PROBE_MS;
-    return heard_lately && !admission_is_doubtful(shared);
+    bool suspected = admission_take_suspicion(shared);
+    return heard_lately && !suspected && !admission_is_doubtful(shared);
 }
 
 static void probe(void *arg) {
     struct worker *w = arg;
     struct shared *shared = w->serve.shared;
-    if (is_known(shared) || admission_pause_ms(shared) > 0) {
+    int64_t wait_ms;
+    bool is_open = admission_probe_wait_ms(shared, &wait_ms);
+    if (is_open ? wait_ms > 0 : is_known(shared)) {
         timer_start(&w->probe, next_probe_ms(shared));
         return;
     }
     char head[512];
     int len = snprintf(head, sizeof head, "GET /health HTTP/1.1\r\nHost: %s\r\n\r\n",
                        shared->upstream_authority);
-    struct call_request call = {
-        .head = {head, (size_t)len}, .repeatable = true, .timeout_ms = PROBE_CALL_MS};
+    struct call_request call = {.head = {head, (size_t)len},
+                                .repeatable = true,
+                                .timeout_ms = is_open ? PROBE_DOWN_CALL_MS : PROBE_CALL_MS};
     struct admission_terms terms = {.class = GATE_PROBE};
     enum { HEALTH_MAX = 65536 };
     w->probing = fetch_start(&w->serve, &call, &terms, HEALTH_MAX, on_probed, w);
@@ -81,18 +88,12 @@ static void probe(void *arg) {
 
 /* ---- draining ---- */
 
-static void stop_probing(struct worker *w) {
-    timer_stop(&w->probe);
-    if (w->probing)
-        fetch_cancel(w->probing);
-    w->probing = NULL;
-}
-
 static void look(void *arg) {
     struct worker *w = arg;
     const struct serve *s = &w->serve;
-    bool idle =
-        server_connections(s->server) == 0 && upstream_busy(s->upstream) == 0 && beats_are_idle(s);
+    size_t probes = w->probing != NULL; /* it goes on: held heartbeats wait for its result */
+    bool idle = server_connections(s->server) == 0 && upstream_busy(s->upstream) <= probes &&
+                beats_are_idle(s);
     atomic_store(&w->idle, idle);
     timer_start(&w->look, LOOK_MS);
 }
@@ -100,9 +101,10 @@ static void look(void *arg) {
 static void on_drain(struct letter *letter, void *receiver) {
     struct worker *w = container_of(letter, struct worker, drain);
     struct serve *s = receiver;
-    stop_probing(w);
     server_drain(s->server);
     beats_drain(s);
+    if (timer_pending(&w->probe)) /* an open breaker is in no hurry, the end is */
+        timer_start(&w->probe, 0);
     timer_start(&w->look, LOOK_MS);
 }
 

@@ -109,6 +109,8 @@
       "Requests refused, or connects answered from cache, by a limit of the client's.")            \
     X(LIMITED_CALL, counter, "limited_total", "by=\"api_rate\"",                                   \
       "Requests refused, or connects answered from cache, by a limit of the client's.")            \
+    X(LIMITED_CONTROL, counter, "limited_total", "by=\"control_rate\"",                                   \
+      "Requests refused, or connects answered from cache, by a limit of the client's.")            \
     X(LIMITED_BEAT, counter, "limited_total", "by=\"heartbeat_rate\"",                             \
       "Requests refused, or connects answered from cache, by a limit of the client's.")            \
     X(REFRESH_SENT, counter, "connect_refreshes_total", "result=\"sent\"",                         \
@@ -161,7 +163,11 @@
       "Calls let through to the controller, by class.")                                            \
     X(CALLS_HEARTBEAT, counter, "controller_calls_total", "class=\"heartbeat\"",                   \
       "Calls let through to the controller, by class.")                                            \
+    X(CALLS_CONTROL, counter, "controller_calls_total", "class=\"control\"",                       \
+      "Calls let through to the controller, by class.")                                            \
     X(CALLS_API, counter, "controller_calls_total", "class=\"api\"",                               \
+      "Calls let through to the controller, by class.")                                            \
+    X(CALLS_LONG, counter, "controller_calls_total", "class=\"long\"",                             \
       "Calls let through to the controller, by class.")                                            \
     X(CALLS_STREAM, counter, "controller_calls_total", "class=\"stream\"",                         \
       "Calls let through to the controller, by class.")                                            \
@@ -171,7 +177,11 @@
       "class=\"connect\",reason=\"busy\"", "Calls refused instead of waiting, by class.")          \
     X(CALLS_BUSY_HEARTBEAT, counter, "controller_refused_total",                                   \
       "class=\"heartbeat\",reason=\"busy\"", "Calls refused instead of waiting, by class.")        \
+    X(CALLS_BUSY_CONTROL, counter, "controller_refused_total",                                     \
+      "class=\"control\",reason=\"busy\"", "Calls refused instead of waiting, by class.")          \
     X(CALLS_BUSY_API, counter, "controller_refused_total", "class=\"api\",reason=\"busy\"",        \
+      "Calls refused instead of waiting, by class.")                                               \
+    X(CALLS_BUSY_LONG, counter, "controller_refused_total", "class=\"long\",reason=\"busy\"",      \
       "Calls refused instead of waiting, by class.")                                               \
     X(CALLS_BUSY_STREAM, counter, "controller_refused_total", "class=\"stream\",reason=\"busy\"",  \
       "Calls refused instead of waiting, by class.")                                               \
@@ -181,7 +191,11 @@
       "class=\"connect\",reason=\"down\"", "Calls refused instead of waiting, by class.")          \
     X(CALLS_DOWN_HEARTBEAT, counter, "controller_refused_total",                                   \
       "class=\"heartbeat\",reason=\"down\"", "Calls refused instead of waiting, by class.")        \
+    X(CALLS_DOWN_CONTROL, counter, "controller_refused_total",                                     \
+      "class=\"control\",reason=\"down\"", "Calls refused instead of waiting, by class.")          \
     X(CALLS_DOWN_API, counter, "controller_refused_total", "class=\"api\",reason=\"down\"",        \
+      "Calls refused instead of waiting, by class.")                                               \
+    X(CALLS_DOWN_LONG, counter, "controller_refused_total", "class=\"long\",reason=\"down\"",      \
       "Calls refused instead of waiting, by class.")                                               \
     X(CALLS_DOWN_STREAM, counter, "controller_refused_total", "class=\"stream\",reason=\"down\"",  \
       "Calls refused instead of waiting, by class.")                                               \
@@ -297,7 +311,11 @@ enum metric {
       "From asking the controller to the head of its answer, by class.")                           \
     X(CALL_HEARTBEAT, "controller_duration_seconds", "class=\"heartbeat\"",                        \
       "From asking the controller to the head of its answer, by class.")                           \
+    X(CALL_CONTROL, "controller_duration_seconds", "class=\"control\"",                            \
+      "From asking the controller to the head of its answer, by class.")                           \
     X(CALL_API, "controller_duration_seconds", "class=\"api\"",                                    \
+      "From asking the controller to the head of its answer, by class.")                           \
+    X(CALL_LONG, "controller_duration_seconds", "class=\"long\"",                                  \
       "From asking the controller to the head of its answer, by class.")                           \
     X(CALL_STREAM, "controller_duration_seconds", "class=\"stream\"",                              \
       "From asking the controller to the head of its answer, by class.")                           \

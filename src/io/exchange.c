@@ -229,6 +229,10 @@ void exchange_upgrade(struct exchange *x, struct span fields) {
     str_release(&early);
 }
 
+void exchange_keep_alive(struct exchange *x) {
+    stream_keep_alive(&conn_of(x)->stream);
+}
+
 void exchange_pause(struct exchange *x) {
     stream_pause(&conn_of(x)->stream);
 }

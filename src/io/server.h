@@ -145,6 +145,10 @@ void exchange_upgrade(struct exchange *x, struct span fields);
 void exchange_pause(struct exchange *x);
 void exchange_resume(struct exchange *x);
 
+/* The answer may be silent for long: TCP keepalive finds a client that is gone (within two minutes,
+ * see stream_keep_alive). */
+void exchange_keep_alive(struct exchange *x);
+
 /* Whole lines that the answer will carry, whoever gives it (but for a switch of protocols). Copied;
  * instead of those given before. */
 void exchange_add_fields(struct exchange *x, struct span fields);

@@ -322,7 +322,9 @@ bool stream_connect(struct stream *s, struct loop *loop, const struct sockaddr *
     if (fd < 0)
         return false;
     if (connect(fd, address, address_len) < 0 && errno != EINPROGRESS) {
+        int error = errno;
         close(fd);
+        errno = error;
         return false;
     }
     stream_connecting(s, loop, fd, tls, host, on, arg);

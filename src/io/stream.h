@@ -64,7 +64,7 @@ void stream_accept(struct stream *s, struct loop *loop, int fd, SSL_CTX *tls,
 
 struct sockaddr;
 /* Connects to `address`; with `tls` the peer's certificate must be for `host`. False when no socket
- * could be had (nothing to close then). */
+ * could be had (nothing to close then): errno says why. */
 bool stream_connect(struct stream *s, struct loop *loop, const struct sockaddr *address,
                     unsigned int address_len, SSL_CTX *tls, const char *host,
                     const struct stream_events *on, void *arg);

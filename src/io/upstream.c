@@ -6,6 +6,7 @@
 #include "base/secret.h"
 #include "io/resolve.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 enum {
@@ -105,6 +106,15 @@ void upstream_conn_failed(struct upstream_conn *c, enum err error) {
 void upstream_watch_clock(struct upstream_conn *c, int64_t ms, enum err error) {
     c->timeout_error = error;
     timer_start(&c->timer, ms);
+}
+
+void upstream_await_body(struct upstream_conn *c) {
+    if (c->call->paused)
+        return;
+    if (c->call->is_untimed)
+        timer_stop(&c->timer);
+    else
+        upstream_watch_clock(c, c->upstream->options.response_timeout_ms, ERR_UPSTREAM_TIMEOUT);
 }
 
 static void pool(struct upstream_conn *c) {
@@ -211,18 +221,28 @@ static bool connect_to(struct upstream_conn *c, const struct resolved_address *t
                           u->options.tls, u->host, &conn_events, c);
 }
 
+/* What we lack ourselves says nothing about the controller. */
+static bool is_own_shortage(int error) {
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
+           error == EADDRNOTAVAIL;
+}
+
 /* From the address that was good the last time on, each once. */
 static void on_resolved(void *arg, const struct resolved *found) {
     struct upstream_conn *c = arg;
+    enum err error = ERR_UPSTREAM_CONNECT;
     c->state = LINK_CONNECTING;
     if (!c->call) {
         conn_end(c);
         return;
     }
-    for (; c->attempt < found->count; c->attempt++)
+    for (; c->attempt < found->count; c->attempt++) {
         if (connect_to(c, &found->address[(c->upstream->good_address + c->attempt) % found->count]))
             return;
-    fail_from_loop(c, ERR_UPSTREAM_CONNECT);
+        if (is_own_shortage(errno))
+            error = ERR_OVERLOADED;
+    }
+    fail_from_loop(c, error);
 }
 
 static void try_addresses(struct upstream_conn *c) {
@@ -319,9 +339,13 @@ void call_resume(struct call *call) {
         return;
     call->paused = false;
     if (call->conn->state != LINK_RAW)
-        upstream_watch_clock(call->conn, call->upstream->options.response_timeout_ms,
-                             ERR_UPSTREAM_TIMEOUT);
+        upstream_await_body(call->conn);
     stream_resume(&call->conn->stream);
+}
+
+void call_lift_body_timeout(struct call *call) {
+    call->is_untimed = true;
+    stream_keep_alive(&call->conn->stream);
 }
 
 void call_write(struct call *call, struct span bytes) {

@@ -68,6 +68,9 @@ bool call_was_sent(const struct call *call);
 /* Backpressure. While paused no timeout runs. */
 void call_pause(struct call *call);
 void call_resume(struct call *call);
+/* From within on_head: the body may be silent for as long as it likes. TCP keepalive finds a
+ * controller that is gone (within two minutes, see stream_keep_alive). */
+void call_lift_body_timeout(struct call *call);
 /* After a 101. */
 void call_write(struct call *call, struct span bytes);
 size_t call_unsent(const struct call *call);

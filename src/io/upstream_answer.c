@@ -88,8 +88,7 @@ static void take_counted(struct upstream_conn *c, char *bytes, size_t len) {
 }
 
 static void take_body(struct upstream_conn *c, char *bytes, size_t len) {
-    if (!c->call->paused)
-        upstream_watch_clock(c, c->upstream->options.response_timeout_ms, ERR_UPSTREAM_TIMEOUT);
+    upstream_await_body(c);
     if (c->chunked)
         take_chunked(c, bytes, len);
     else
@@ -124,8 +123,8 @@ static void take_head(struct upstream_conn *c, char *bytes, size_t head_len, siz
         end_with_rest(c, len - head_len);
     else if (len > head_len)
         take_body(c, bytes + head_len, len - head_len);
-    else if (!c->call->paused)
-        upstream_watch_clock(c, c->upstream->options.response_timeout_ms, ERR_UPSTREAM_TIMEOUT);
+    else
+        upstream_await_body(c);
 }
 
 static void await_rest(struct upstream_conn *c, const char *bytes, size_t len) {

@@ -45,6 +45,7 @@ struct call {
     struct str bytes; /* the whole request, until the answer begins */
     bool head_only, repeatable, upgrade, secret;
     bool sent, paused;
+    bool is_untimed; /* the body has no deadline, see call_lift_body_timeout */
     int64_t timeout_ms;
 };
 
@@ -73,6 +74,8 @@ void upstream_conn_failed(struct upstream_conn *c, enum err error);
 void upstream_answer_over(struct upstream_conn *c);
 /* If nothing else stops or starts the clock, `error` is what comes of it. */
 void upstream_watch_clock(struct upstream_conn *c, int64_t ms, enum err error);
+/* More of the body is awaited: starts the clock again, unless its call is paused or untimed. */
+void upstream_await_body(struct upstream_conn *c);
 /* The request is not needed any more. */
 void upstream_forget_bytes(struct call *call);
 

@@ -51,10 +51,14 @@ static const struct {
     LIMIT(ROUTE_CONNECT, queue, connect, "at the controller at once"),
     LIMIT(ROUTE_DISCONNECT, limits, api_rate, "a second of one agent"),
     LIMIT(ROUTE_DISCONNECT, limits, api_burst, "of one agent at once"),
-    LIMIT(ROUTE_DISCONNECT, queue, heartbeat, "at the controller at once"),
+    LIMIT(ROUTE_DISCONNECT, limits, control_rate, "a second of one identity, agent or user"),
+    LIMIT(ROUTE_DISCONNECT, limits, control_burst, "of one identity at once"),
+    LIMIT(ROUTE_DISCONNECT, queue, control, "at the controller at once"),
     LIMIT(ROUTE_FORWARD, limits, api_rate, "a second of one agent"),
     LIMIT(ROUTE_FORWARD, limits, api_burst, "of one agent at once"),
     LIMIT(ROUTE_FORWARD, queue, api, "at the controller at once"),
+    {ROUTE_FORWARD, "queue.long", offsetof(struct config, queue.long_calls),
+     "long calls at the controller at once"},
     LIMIT(ROUTE_FORWARD, queue, streams, "websockets and event streams at once"),
 #undef LIMIT
 };
@@ -111,8 +115,8 @@ bool explain(const struct shared *shared, struct span method, struct span target
     add(out, "afterwards", span_of(effects[r->effect]));
     add_cache_rule(out, config, r->counted);
     str_addf(out, "\"body_max\":%lld,",
-             r->agent_call ? (long long)ROUTES_AGENT_BODY_MAX
-                           : (long long)config->forward.max_body);
+             r->call == CALL_AGENT ? (long long)ROUTES_AGENT_BODY_MAX
+                                   : (long long)config->forward.max_body);
     add_limits(out, config, r->counted);
     return true;
 }

@@ -6,33 +6,45 @@
 #include "serve/forward/forward.h"
 
 static const struct route routes[] = {
-    {"POST", "/agents/:id/heartbeat", WHO_AGENT, EFFECT_NONE, true, "/heartbeat", ROUTE_HEARTBEAT,
-     heartbeat_journey}, /* nearly all there is */
-    {"POST", "/agents/:id/connect", WHO_ANYONE, EFFECT_LET_IN, true, "/connect", ROUTE_CONNECT,
-     connect_journey},
-    {"POST", "/agents/:id/disconnect", WHO_AGENT_OR_USER, EFFECT_NONE, true, "/disconnect",
+    {"POST", "/agents/:id/heartbeat", WHO_AGENT, EFFECT_NONE, CALL_AGENT, "/heartbeat",
+     ROUTE_HEARTBEAT, heartbeat_journey}, /* nearly all there is */
+    {"POST", "/agents/:id/connect", WHO_ANYONE, EFFECT_LET_IN, CALL_AGENT, "/connect",
+     ROUTE_CONNECT, connect_journey},
+    {"POST", "/agents/:id/disconnect", WHO_AGENT_OR_USER, EFFECT_NONE, CALL_AGENT, "/disconnect",
      ROUTE_DISCONNECT, disconnect_journey},
-    {"POST", "/agents/:id/credentials/regenerate", WHO_NOT_AGENTS, EFFECT_REGENERATED, true,
+    {"POST", "/agents/:id/credentials/regenerate", WHO_NOT_AGENTS, EFFECT_REGENERATED, CALL_AGENT,
      "/credentials/regenerate", ROUTE_FORWARD, forward_journey},
-    {"PUT", "/agents/:id", WHO_ANYONE, EFFECT_AGENT_WRITTEN, false, "", ROUTE_FORWARD,
+    {"PUT", "/agents/:id", WHO_ANYONE, EFFECT_AGENT_WRITTEN, CALL_OTHER, "", ROUTE_FORWARD,
      forward_journey},
-    {"DELETE", "/agents/:id", WHO_ANYONE, EFFECT_AGENT_DELETED, false, "", ROUTE_FORWARD,
+    {"DELETE", "/agents/:id", WHO_ANYONE, EFFECT_AGENT_DELETED, CALL_OTHER, "", ROUTE_FORWARD,
      forward_journey},
-    {"write", "/instructions/:id", WHO_ANYONE, EFFECT_INSTRUCTION, false, NULL, ROUTE_FORWARD,
+    {"write", "/instructions/:id", WHO_ANYONE, EFFECT_INSTRUCTION, CALL_OTHER, NULL, ROUTE_FORWARD,
      forward_journey},
-    {"write", "/deployments/:id", WHO_ANYONE, EFFECT_DEPLOYMENT, false, NULL, ROUTE_FORWARD,
+    {"write", "/deployments/:id", WHO_ANYONE, EFFECT_DEPLOYMENT, CALL_OTHER, NULL, ROUTE_FORWARD,
      forward_journey},
-    {"write", "/deployments/:id/start", WHO_ANYONE, EFFECT_DEPLOYMENT, false, NULL, ROUTE_FORWARD,
+    {"write", "/deployments/:id/start", WHO_ANYONE, EFFECT_DEPLOYMENT, CALL_OTHER, NULL,
+     ROUTE_FORWARD, forward_journey},
+    {"write", "/deployments/:id/stop", WHO_ANYONE, EFFECT_DEPLOYMENT, CALL_OTHER, NULL,
+     ROUTE_FORWARD, forward_journey},
+    {"write", "/models/*", WHO_ANYONE, EFFECT_MODELS, CALL_OTHER, NULL, ROUTE_FORWARD,
      forward_journey},
-    {"write", "/deployments/:id/stop", WHO_ANYONE, EFFECT_DEPLOYMENT, false, NULL, ROUTE_FORWARD,
+    {"write", "/configurations/*", WHO_ANYONE, EFFECT_CONFIGURATION, CALL_OTHER, NULL,
+     ROUTE_FORWARD, forward_journey},
+    {NULL, "/deployments/:id/inference/*", WHO_ANYONE, EFFECT_NONE, CALL_LONG, NULL, ROUTE_FORWARD,
      forward_journey},
-    {"write", "/models/*", WHO_ANYONE, EFFECT_MODELS, false, NULL, ROUTE_FORWARD, forward_journey},
-    {"write", "/configurations/*", WHO_ANYONE, EFFECT_CONFIGURATION, false, NULL, ROUTE_FORWARD,
+    {NULL, "/util/generate-text", WHO_ANYONE, EFFECT_NONE, CALL_LONG, NULL, ROUTE_FORWARD,
      forward_journey},
-    {NULL, NULL, WHO_ANYONE, EFFECT_NONE, false, NULL, ROUTE_FORWARD, forward_journey},
+    {NULL, "/conversations/:id/summary", WHO_ANYONE, EFFECT_NONE, CALL_LONG, NULL, ROUTE_FORWARD,
+     forward_journey},
+    {NULL, "/resources/:id/exec", WHO_ANYONE, EFFECT_NONE, CALL_LONG, NULL, ROUTE_FORWARD,
+     forward_journey},
+    {"POST", "/mcp", WHO_ANYONE, EFFECT_NONE, CALL_LONG, NULL, ROUTE_FORWARD, forward_journey},
+    {NULL, NULL, WHO_ANYONE, EFFECT_NONE, CALL_OTHER, NULL, ROUTE_FORWARD, forward_journey},
 };
 
 static bool is_method(const char *wanted, struct span method) {
+    if (!wanted)
+        return true;
     if (wanted[0] != 'w') /* of "write", which is no method */
         return span_equal(span_of(wanted), method);
     return !span_equal(method, SPAN("GET")) && !span_equal(method, SPAN("HEAD")) &&

@@ -72,8 +72,8 @@ static struct server_verdict on_head(void *arg, const struct http_request *http)
     enum err error = match(s, http);
     if (error == ERR_OK && comes_late(http))
         error = judge_early(s, http);
-    size_t max = s->match.route->agent_call ? ROUTES_AGENT_BODY_MAX
-                                            : (size_t)s->shared->config->forward.max_body;
+    size_t max = s->match.route->call == CALL_AGENT ? ROUTES_AGENT_BODY_MAX
+                                                    : (size_t)s->shared->config->forward.max_body;
     return (struct server_verdict){error, max};
 }
 

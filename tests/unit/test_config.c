@@ -152,6 +152,11 @@ Test(config, defaults_are_the_documented_ones) {
     cr_expect_null(c->upstream.ca.bytes);
     cr_expect_eq(c->upstream.connect_timeout_ms, 2000);
     cr_expect_eq(c->upstream.response_timeout_ms, 60000);
+    cr_expect_eq(c->upstream.long_timeout_ms, 300000);
+    cr_expect_eq(c->queue.control, 16);
+    cr_expect_eq(c->queue.long_calls, 256);
+    cr_expect_not(c->queue.adaptive_api);
+    cr_expect_eq(c->breaker.open_ms, 500);
     cr_expect_eq(c->forward.max_body, 1048576);
     cr_expect_eq(c->jwt.leeway_ms, 0);
     cr_expect_eq(c->jwt.binding, CONFIG_BINDING_ENFORCE);
@@ -690,7 +695,8 @@ static const char everything_changed[] =
     "health: {address: 127.0.0.2, port: 3}\n"
     "admin: {address: 127.0.0.3, port: 4, token_file: /secret}\n"
     "upstream: {url: 'https://[::1]:5', strip_prefix: /dev/aiwm, ca_file: /ca,\n"
-    "  connect_timeout: 1500ms, response_timeout: 1h, service_token_file: /secret}\n"
+    "  connect_timeout: 1500ms, response_timeout: 1h, long_timeout: 2h,\n"
+    "  service_token_file: /secret}\n"
     "forward: {max_body: 1025, cors: {origins: 'https://ui:1', methods: GET, headers: X-A,\n"
     "  expose: X-B, credentials: true, max_age: 1m}}\n"
     "jwt: {secret_file: /secret, previous_secret_file: /previous, leeway: 5s, binding: report,\n"
@@ -707,12 +713,13 @@ static const char everything_changed[] =
     "21, memory: 3GiB}\n"
     "heartbeat: {forward_interval: 7s, max_hold: 8s, expiry: 9s, min_forward_gap: 1s,\n"
     "  max_rate: 11, bulk: off, bulk_linger: 3s, ack_budget: 60ms}\n"
-    "queue: {connect: 9, heartbeat: 33, api: 129, streams: 513, adaptive: false, wait: 9s,\n"
-    "  retry_reach: 301s, ramp: 31s}\n"
+    "queue: {connect: 9, heartbeat: 33, control: 17, api: 129, long: 257, streams: 513,\n"
+    "  adaptive: false, adaptive_api: true, wait: 9s, retry_reach: 301s, ramp: 31s}\n"
     "breaker: {failures: 6, window: 11s, min_calls: 21, failure_percent: 51, open: 6s,\n"
     "  max_open: 61s}\n"
     "limits: {connects_per_agent: 6, connect_failures_per_agent: 7, lockout_gap: 11s,\n"
-    "  connect_failures_per_ip: 21, api_rate: 51, api_burst: 101, rate_limit_fields: true, shared: "
+    "  connect_failures_per_ip: 21, api_rate: 51, api_burst: 101, control_rate: 102,\n"
+    "  control_burst: 501, rate_limit_fields: true, shared: "
     "false,\n"
     "  max_in_flight: 8193, request_memory: 65MiB, memory: 1GiB, max_loop_lag: 2s}\n"
     "drain: {delay: 1m, timeout: 90s}\n"

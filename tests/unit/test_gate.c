@@ -14,7 +14,13 @@ static const struct gate_policy policy = {.breaker = {.failures = 5,
                                                       .percent = 50,
                                                       .open_us = 5 * SECOND,
                                                       .open_max_us = 60 * SECOND},
-                                          .places = {8, 32, 128, 4, 1},
+                                          .places = {[GATE_CONNECT] = 8,
+                                                     [GATE_HEARTBEAT] = 32,
+                                                     [GATE_CONTROL] = 16,
+                                                     [GATE_API] = 128,
+                                                     [GATE_LONG] = 256,
+                                                     [GATE_STREAM] = 4,
+                                                     [GATE_PROBE] = 1},
                                           .adaptive = true,
                                           .ramp_us = 30 * SECOND,
                                           .waiting_max = 100,
@@ -45,10 +51,14 @@ static void break_it(struct gate *g, int64_t now_us) {
 Test(gate, each_class_has_places_of_its_own) {
     struct gate g;
     gate_init(&g, &policy);
-    struct gate_ticket connect[9], beat[32];
+    struct gate_ticket connect[9], beat[32], control[17], api[128], longs[256];
     fill(&g, GATE_CONNECT, connect, 8);
     cr_assert_eq(ask(&g, &connect[8], GATE_CONNECT, 0), GATE_WAITS);
-    fill(&g, GATE_HEARTBEAT, beat, 32); /* a storm of connects takes none of these */
+    fill(&g, GATE_CONTROL, control, 16);
+    cr_assert_eq(ask(&g, &control[16], GATE_CONTROL, 0), GATE_WAITS);
+    fill(&g, GATE_LONG, longs, 256);
+    fill(&g, GATE_HEARTBEAT, beat, 32); /* neither takes any of these */
+    fill(&g, GATE_API, api, 128);
     cr_assert_not(gate_has_room(&g, GATE_HEARTBEAT, 0));
     gate_release(&g);
 }
@@ -188,30 +198,96 @@ Test(gate, when_the_breaker_opens_those_who_wait_are_told) {
     gate_release(&g);
 }
 
-Test(gate, an_open_breaker_is_probed_by_one_heartbeat_or_one_look_and_by_nothing_else) {
+Test(gate, an_open_breaker_is_closed_by_a_probe_and_by_nothing_else) {
     struct gate g;
     gate_init(&g, &policy);
-    struct gate_ticket beat, look, api;
+    struct gate_ticket t, probe, second;
     break_it(&g, 0);
-    cr_assert_not(gate_has_room(&g, GATE_HEARTBEAT, 4 * SECOND));
-    cr_assert(gate_has_room(&g, GATE_HEARTBEAT, 5 * SECOND));
-    cr_assert_eq(ask(&g, &api, GATE_API, 5 * SECOND), GATE_DOWN);
-    cr_assert_eq(ask(&g, &beat, GATE_HEARTBEAT, 5 * SECOND), GATE_IN);
-    cr_assert_eq(ask(&g, &look, GATE_PROBE, 5 * SECOND), GATE_DOWN);
-    cr_assert_not(gate_has_room(&g, GATE_HEARTBEAT, 5 * SECOND));
-    gate_answered(&g, &beat, GATE_FINE, 6 * SECOND);
-    cr_assert_eq(ask(&g, &api, GATE_API, 6 * SECOND), GATE_IN);
+    cr_assert_not(gate_has_room(&g, GATE_PROBE, 4 * SECOND));
+    for (enum gate_class class = 0; class < GATE_PROBE; class ++) {
+        cr_assert_not(gate_has_room(&g, class, 5 * SECOND));
+        cr_assert_eq(ask(&g, &t, class, 5 * SECOND), GATE_DOWN);
+    }
+    cr_assert_eq(ask(&g, &probe, GATE_PROBE, 5 * SECOND), GATE_IN);
+    cr_assert_eq(ask(&g, &second, GATE_PROBE, 5 * SECOND), GATE_DOWN, "one at a time");
+    gate_answered(&g, &probe, GATE_FINE, 6 * SECOND);
+    cr_assert_eq(ask(&g, &t, GATE_API, 6 * SECOND), GATE_IN);
+    gate_release(&g);
+}
+
+Test(gate, what_becomes_of_clients_calls_never_opens_the_breaker) {
+    struct gate g;
+    gate_init(&g, &policy);
+    for (int i = 0; i < 1000; i++) {
+        struct gate_ticket t;
+        cr_assert_eq(ask(&g, &t, i % 2 ? GATE_API : GATE_LONG, i), GATE_IN);
+        gate_answered(&g, &t, GATE_UNAVAILABLE, i);
+        gate_out(&g, &t, i);
+    }
+    cr_assert_eq(g.breaker.state, BREAKER_CLOSED);
+    cr_assert_eq(g.breaker.in_a_row, 0);
+    cr_assert_not(g.heard, "nor do they say that the controller is there");
+    cr_assert_eq(gate_limit(&g, GATE_API, 1000), 128);
+    cr_assert_eq(gate_limit(&g, GATE_LONG, 1000), 256);
+    gate_release(&g);
+}
+
+Test(gate, an_unavailable_answer_neither_ends_nor_feeds_a_row_of_failures) {
+    struct gate g;
+    gate_init(&g, &policy);
+    for (int i = 0; i < 5; i++) {
+        struct gate_ticket failed, unavailable;
+        cr_assert_eq(ask(&g, &unavailable, GATE_API, i), GATE_IN);
+        gate_answered(&g, &unavailable, GATE_UNAVAILABLE, i);
+        gate_out(&g, &unavailable, i);
+        cr_assert_eq(g.breaker.in_a_row, i);
+        cr_assert_eq(ask(&g, &failed, GATE_PROBE, i), GATE_IN);
+        gate_answered(&g, &failed, GATE_FAILED, i);
+        gate_out(&g, &failed, i);
+    }
+    cr_assert_eq(g.breaker.state, BREAKER_OPEN);
+    gate_release(&g);
+}
+
+/* Answers of four seconds, a hundred at a time, from a controller that is idle. */
+static int64_t limit_after_slow_calls(struct gate *g, enum gate_class class) {
+    static struct gate_ticket t[100];
+    int64_t now_us = 0;
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < 100 && i < gate_limit(g, class, now_us); i++)
+            (void)ask(g, &t[i], class, now_us);
+        now_us += round < 2 ? SECOND / 100 : 4 * (int64_t)SECOND;
+        for (int i = 0; i < 100; i++) {
+            gate_answered(g, &t[i], GATE_FINE, now_us);
+            gate_out(g, &t[i], now_us);
+        }
+    }
+    return gate_limit(g, class, now_us);
+}
+
+Test(gate, slow_calls_lower_the_limit_of_connects_and_heartbeats_and_of_api_where_it_is_asked_for) {
+    struct gate g;
+    struct gate_policy all = policy;
+    gate_init(&g, &policy);
+    cr_assert_eq(limit_after_slow_calls(&g, GATE_API), 128);
+    cr_assert_eq(limit_after_slow_calls(&g, GATE_LONG), 256);
+    cr_assert_eq(limit_after_slow_calls(&g, GATE_CONTROL), 16);
+    cr_assert_lt(limit_after_slow_calls(&g, GATE_HEARTBEAT), 32);
+    gate_release(&g);
+    all.adaptive_api = true;
+    gate_init(&g, &all);
+    cr_assert_lt(limit_after_slow_calls(&g, GATE_API), 128);
     gate_release(&g);
 }
 
 Test(gate, a_probe_that_is_dropped_makes_room_for_another) {
     struct gate g;
     gate_init(&g, &policy);
-    struct gate_ticket beat;
+    struct gate_ticket probe;
     break_it(&g, 0);
-    cr_assert_eq(ask(&g, &beat, GATE_HEARTBEAT, 5 * SECOND), GATE_IN);
-    gate_out(&g, &beat, 5 * SECOND);
-    cr_assert(gate_has_room(&g, GATE_HEARTBEAT, 5 * SECOND));
+    cr_assert_eq(ask(&g, &probe, GATE_PROBE, 5 * SECOND), GATE_IN);
+    gate_out(&g, &probe, 5 * SECOND);
+    cr_assert(gate_has_room(&g, GATE_PROBE, 5 * SECOND));
     gate_release(&g);
 }
 
@@ -221,7 +297,7 @@ Test(gate, another_controller_is_not_judged_by_the_one_before) {
     struct gate_ticket late[6], probe;
     fill(&g, GATE_API, late, 6);
     break_it(&g, 0);
-    cr_assert_eq(ask(&g, &probe, GATE_HEARTBEAT, 5 * SECOND), GATE_IN);
+    cr_assert_eq(ask(&g, &probe, GATE_PROBE, 5 * SECOND), GATE_IN);
     gate_renew(&g);
     cr_assert_eq(g.breaker.state, BREAKER_CLOSED);
     cr_assert_eq(gate_limit(&g, GATE_CONNECT, 5 * SECOND), 8, "nobody's outage is over");

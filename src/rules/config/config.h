@@ -56,6 +56,7 @@ struct config {
         struct config_secret ca; /* contents; empty: the system's */
         int64_t connect_timeout_ms;
         int64_t response_timeout_ms;
+        int64_t long_timeout_ms; /* first byte of a long call */
         char *service_token_file;
         struct config_secret service_token; /* for heartbeats in bulk */
     } upstream;
@@ -136,9 +137,12 @@ struct config {
     struct {
         int64_t connect; /* calls at once, over all replicas */
         int64_t heartbeat;
+        int64_t control;
         int64_t api;
+        int64_t long_calls;
         int64_t streams;
-        bool adaptive;
+        bool adaptive; /* connects and heartbeats */
+        bool adaptive_api;
         int64_t wait_ms;
         int64_t retry_reach_ms;
         int64_t ramp_ms;
@@ -158,6 +162,8 @@ struct config {
         int64_t connect_failures_per_ip;
         int64_t api_rate; /* per agent and second */
         int64_t api_burst;
+        int64_t control_rate; /* disconnects and forwarded heartbeats, per identity and second */
+        int64_t control_burst;
         bool rate_limit_fields;
         bool shared; /* with other replicas, through Redis */
         int64_t max_in_flight;

@@ -182,7 +182,6 @@ static const struct {
     {"connect_cache.fresh_for", "connect_cache.stale_after"},
     {"heartbeat.min_forward_gap", "heartbeat.forward_interval"},
     {"heartbeat.max_hold", "heartbeat.expiry"},
-    {"breaker.open", "breaker.max_open"},
 };
 
 static void judge_order(struct config_reading *r, const char *smaller, const char *larger) {

@@ -9,9 +9,9 @@
  *   probing  one call goes; it closes the breaker, or opens it again. One that brings no result
  *            within BREAKER_PROBE_US has failed
  *
- * What counts as failure is the caller's to say: no answer, or one that says that there is no
- * controller behind the proxy (502, 503, 504). An answer to one request (4xx, 500) and the
- * gateway's own refusals are none, else one client could close the controller to all others. */
+ * What counts as failure is the caller's to say (rules/gate/gate.h): a connection that cannot be
+ * made, a probe that fails, a call of our own without an answer. What becomes of a call that a
+ * client has made is none, else one client could close the controller to all others. */
 #pragma once
 
 #include <stdbool.h>

@@ -16,11 +16,9 @@ static const double SLOWER = 1.25;
 
 /* What a call takes before anything is known, pessimistic: a guess too low lets in more than can be
  * served. */
-static const int64_t first_guess_us[GATE_CLASSES] = {[GATE_CONNECT] = 250000,
-                                                     [GATE_HEARTBEAT] = 10000,
-                                                     [GATE_API] = 100000,
-                                                     [GATE_STREAM] = SECOND_US,
-                                                     [GATE_PROBE] = 10000};
+static const int64_t first_guess_us[GATE_CLASSES] = {
+    [GATE_CONNECT] = 250000, [GATE_HEARTBEAT] = 10000,  [GATE_CONTROL] = 10000, [GATE_API] = 100000,
+    [GATE_LONG] = SECOND_US, [GATE_STREAM] = SECOND_US, [GATE_PROBE] = 10000};
 
 /* ---- life ---- */
 
@@ -47,13 +45,23 @@ static int64_t share(const struct gate *g, enum gate_class class) {
     return (places + g->replicas - 1) / g->replicas;
 }
 
+/* From how long its calls take. */
 static bool learns(enum gate_class class) {
-    return class != GATE_STREAM && class != GATE_PROBE;
+    return class == GATE_CONNECT || class == GATE_HEARTBEAT || class == GATE_CONTROL ||
+           class == GATE_API;
+}
+
+/* Does its limit follow what was learnt? Not that of api unless it is asked for: a few slow calls
+ * of one client would take the permits of all. */
+static bool is_adaptive(const struct gate *g, enum gate_class class) {
+    if (class == GATE_API)
+        return g->policy.adaptive_api;
+    return g->policy.adaptive && (class == GATE_CONNECT || class == GATE_HEARTBEAT);
 }
 
 int64_t gate_limit(const struct gate *g, enum gate_class class, int64_t now_us) {
     int64_t limit = share(g, class);
-    if (g->policy.adaptive && learns(class))
+    if (is_adaptive(g, class))
         limit = concurrency_limit(&g->lane[class].concurrency, limit);
     if (class == GATE_CONNECT && breaker_is_ramping(&g->breaker, g->policy.ramp_us, now_us))
         limit = (limit + RAMP_PART - 1) / RAMP_PART;
@@ -64,9 +72,10 @@ static bool has_place(const struct gate *g, enum gate_class class, int64_t now_u
     return class == GATE_PROBE || g->lane[class].inside < gate_limit(g, class, now_us);
 }
 
-/* A probe's result must come soon, and its loss be harmless: a heartbeat is held again. */
+/* Only our own probe says whether the controller is back: its result comes soon, and no client has
+ * a part in it. */
 static bool may_probe(enum gate_class class) {
-    return class == GATE_HEARTBEAT || class == GATE_PROBE;
+    return class == GATE_PROBE;
 }
 
 bool gate_has_room(const struct gate *g, enum gate_class class, int64_t now_us) {
@@ -189,11 +198,13 @@ void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result resul
     t->judged = true;
     if (t->era != g->era)
         return;
-    g->heard |= result != GATE_FAILED;
-    breaker_note(&g->breaker, &g->policy.breaker, t->probe, result != GATE_FAILED, now_us);
+    bool is_answer = result == GATE_FINE || result == GATE_ODD;
+    g->heard |= is_answer;
+    if (is_answer || result == GATE_FAILED)
+        breaker_note(&g->breaker, &g->policy.breaker, t->probe, is_answer, now_us);
     if (!learns(t->class))
         return;
-    if (result == GATE_FAILED)
+    if (result == GATE_FAILED || result == GATE_UNAVAILABLE)
         concurrency_failed(&lane->concurrency, share(g, t->class));
     else if (result == GATE_FINE)
         concurrency_answered(&lane->concurrency, share(g, t->class), now_us - t->in_us,

@@ -19,8 +19,11 @@
 
 enum gate_class {
     GATE_CONNECT,   /* a bcrypt each */
-    GATE_HEARTBEAT, /* and disconnects, alone or in bulk */
+    GATE_HEARTBEAT, /* held heartbeats, alone or in bulk: permits that no client can take */
+    GATE_CONTROL,   /* disconnects, and heartbeats that are passed on while their agent waits */
     GATE_API,
+    GATE_LONG,   /* inference and its like: minutes are normal, so nothing is learnt from how long
+                    they take */
     GATE_STREAM, /* upgrades, events, long polls, answers that are taken slowly: their places say
                     how many there are, not how many the controller bears; nothing is learnt from
                     how long they take */
@@ -32,10 +35,11 @@ enum gate_class {
 struct gate_policy {
     struct breaker_policy breaker;
     int64_t places[GATE_CLASSES]; /* over all replicas */
-    bool adaptive;
-    int64_t ramp_us;       /* so long after an outage connects get half their places */
-    int64_t waiting_max;   /* calls of a class */
-    int64_t retry_reach_s; /* the largest Retry-After of a connect */
+    bool adaptive;                /* connects and heartbeats */
+    bool adaptive_api;            /* api */
+    int64_t ramp_us;              /* so long after an outage connects get half their places */
+    int64_t waiting_max;          /* calls of a class */
+    int64_t retry_reach_s;        /* the largest Retry-After of a connect */
 };
 
 /* A call at the gate; embedded by its owner. */
@@ -98,11 +102,18 @@ int64_t gate_retry_after_s(struct gate *g, const struct gate_wish *wish, uint32_
  * gate_next. */
 void gate_renew(struct gate *g);
 
-enum gate_result { GATE_FINE, GATE_ODD, GATE_FAILED };
+/* Only GATE_FAILED can open the breaker. A call that a client has made as it liked must never be
+ * reported as failed because of its status or its silence: the client can cause both at will. */
+enum gate_result {
+    GATE_FINE,        /* answered */
+    GATE_ODD,         /* answered, but how long that took teaches nothing (an error is quick) */
+    GATE_UNAVAILABLE, /* 502, 503, 504, or a client's call without an answer: its class' adaptive
+                         limit falls, the breaker learns nothing */
+    GATE_FAILED,      /* no connection, or no answer to a call of our own */
+};
 
 /* How the call of one that is in went, as far as it concerns the controller's health; only the
- * first word counts. GATE_ODD: answered, but how long that took teaches nothing (an error is
- * quick). The state of the breaker may change: then see gate_next. */
+ * first result counts. The state of the breaker may change: then see gate_next. */
 void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result result, int64_t now_us);
 /* It needs its place no more, or does not want to wait any longer. Harmless when it is outside. */
 void gate_out(struct gate *g, struct gate_ticket *t, int64_t now_us);

@@ -5,7 +5,7 @@
 #include "base/err.h"
 #include "base/span.h"
 
-enum { ROUTE_SEGMENTS_MAX = 8, ROUTE_MEMORY = 512, ROUTE_PARAMS_MAX = 2 };
+enum { ROUTE_SEGMENTS_MAX = 16, ROUTE_MEMORY = 512, ROUTE_PARAMS_MAX = 2 };
 
 /* A path taken apart. Borrows the path, and itself where something was decoded: not to be copied.
  */

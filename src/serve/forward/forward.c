@@ -99,6 +99,8 @@ static void on_head(void *arg, const struct http_response *head) {
                                 .cors_is_ours = browsers_are_ours(f->serve)};
     (void)str_reserve(&f->fields, FIELDS_USUAL);
     headers_to_client(&f->fields, head, &back, &f->has_date);
+    if (passage_may_be_silent(f->passage))
+        exchange_keep_alive(f->caller.x);
     if (upgraded) {
         f->upgraded = f->started = true;
         exchange_upgrade(f->caller.x, str_span(&f->fields));
@@ -235,13 +237,18 @@ static struct span field_named(const struct http_request *http, struct span name
 /* What will last: a call like that says nothing about how quickly the controller answers. Of others
  * it is seen when they are answered. */
 static bool will_last(const struct request *r) {
-    return r->http->wants_upgrade || span_starts(r->path, SPAN("/socket.io/")) ||
+    return span_starts(r->path, SPAN("/socket.io/")) ||
            http_list_has(field_named(r->http, SPAN("accept")), SPAN("text/event-stream"));
 }
 
 static enum gate_class class_of(const struct request *r) {
     if (r->route->counted == ROUTE_CONNECT)
         return GATE_CONNECT;
+    if (r->http->wants_upgrade)
+        return GATE_STREAM;
+    if (r->route->call ==
+        CALL_LONG) /* also with Accept: text/event-stream, as every MCP client sends it */
+        return GATE_LONG;
     return will_last(r) ? GATE_STREAM : GATE_API;
 }
 
@@ -267,8 +274,14 @@ static struct admission_terms terms_of(struct forwarding *f, const struct reques
                                     .wait_ms = admission_wait_ms(s),
                                     .who = agent,
                                     .flow = flow_of(s, r, agent),
+                                    .is_forwarded = true,
                                     .is_wanted = may_still_ask,
                                     .wanted_arg = f};
+}
+
+/* For the first byte; 0: upstream.response_timeout. */
+static int64_t timeout_ms(const struct serve *s, const struct request *r) {
+    return class_of(r) == GATE_LONG ? s->shared->config->upstream.long_timeout_ms : 0;
 }
 
 static void send_request(struct serve *s, struct request *r) {
@@ -290,6 +303,7 @@ static void send_request(struct serve *s, struct request *r) {
                                 .head_only = r->http->method == HTTP_HEAD,
                                 .repeatable = is_repeatable(r),
                                 .secret = r->route->counted == ROUTE_CONNECT,
+                                .timeout_ms = timeout_ms(s, r),
                                 /* A write goes on without its client; a tunnel could not. */
                                 .upgrade = request_upgrades(r) && !purge_matters(&f->written)};
     struct admission_terms terms = terms_of(f, r);

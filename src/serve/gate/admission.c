@@ -9,13 +9,13 @@
 enum {
     WAITING_MAX = 4096,     /* calls of a class */
     HURRY_OPEN_US = 500000, /* at the end the controller is tried twice a second */
+    PAUSE_MIN_MS = 50,      /* the breaker is open, and a probe is due or under way */
 };
 
-const char *const admission_class_names[GATE_CLASSES] = {[GATE_CONNECT] = "connect",
-                                                         [GATE_HEARTBEAT] = "heartbeat",
-                                                         [GATE_API] = "api",
-                                                         [GATE_STREAM] = "stream",
-                                                         [GATE_PROBE] = "probe"};
+const char *const admission_class_names[GATE_CLASSES] = {
+    [GATE_CONNECT] = "connect", [GATE_HEARTBEAT] = "heartbeat", [GATE_CONTROL] = "control",
+    [GATE_API] = "api",         [GATE_LONG] = "long",           [GATE_STREAM] = "stream",
+    [GATE_PROBE] = "probe"};
 
 /* ---- the gate, locked ---- */
 
@@ -162,9 +162,21 @@ static void tell_room(struct letter *letter, void *receiver) {
 
 int64_t admission_pause_ms(const struct shared *shared) {
     pthread_mutex_lock(&shared->admission->lock);
-    int64_t us = breaker_wait_us(&shared->admission->gate.breaker, clock_mono_us());
+    const struct breaker *b = &shared->admission->gate.breaker;
+    int64_t us = breaker_wait_us(b, clock_mono_us());
+    bool is_open = b->state != BREAKER_CLOSED;
     pthread_mutex_unlock(&shared->admission->lock);
-    return (us + 999) / 1000;
+    int64_t ms = (us + 999) / 1000;
+    return is_open && ms < PAUSE_MIN_MS ? PAUSE_MIN_MS : ms;
+}
+
+bool admission_probe_wait_ms(const struct shared *shared, int64_t *wait_ms) {
+    pthread_mutex_lock(&shared->admission->lock);
+    const struct breaker *b = &shared->admission->gate.breaker;
+    *wait_ms = (breaker_wait_us(b, clock_mono_us()) + 999) / 1000;
+    bool is_open = b->state != BREAKER_CLOSED;
+    pthread_mutex_unlock(&shared->admission->lock);
+    return is_open;
 }
 
 void admission_hurry(struct shared *shared) {
@@ -182,6 +194,10 @@ enum controller admission_controller(const struct shared *shared) {
 
 bool admission_is_doubtful(const struct shared *shared) {
     return atomic_load_explicit(&shared->admission->doubtful, memory_order_relaxed);
+}
+
+bool admission_take_suspicion(const struct shared *shared) {
+    return atomic_exchange(&shared->admission->suspected, false);
 }
 
 int64_t admission_heard_ms(const struct shared *shared) {
@@ -204,21 +220,26 @@ void admission_look(const struct shared *shared, struct admission_view *out) {
 /* ---- life ---- */
 
 static struct gate_policy policy_of(const struct config *c) {
-    return (struct gate_policy){.breaker = {.failures = c->breaker.failures,
-                                            .window_us = c->breaker.window_ms * 1000,
-                                            .calls_min = c->breaker.min_calls,
-                                            .percent = c->breaker.failure_percent,
-                                            .open_us = c->breaker.open_ms * 1000,
-                                            .open_max_us = c->breaker.max_open_ms * 1000},
-                                .places = {[GATE_CONNECT] = c->queue.connect,
-                                           [GATE_HEARTBEAT] = c->queue.heartbeat,
-                                           [GATE_API] = c->queue.api,
-                                           [GATE_STREAM] = c->queue.streams,
-                                           [GATE_PROBE] = 1},
-                                .adaptive = c->queue.adaptive,
-                                .ramp_us = c->queue.ramp_ms * 1000,
-                                .waiting_max = WAITING_MAX,
-                                .retry_reach_s = c->queue.retry_reach_ms / 1000};
+    int64_t open_ms = c->breaker.open_ms, max_open_ms = c->breaker.max_open_ms;
+    return (struct gate_policy){
+        .breaker = {.failures = c->breaker.failures,
+                    .window_us = c->breaker.window_ms * 1000,
+                    .calls_min = c->breaker.min_calls,
+                    .percent = c->breaker.failure_percent,
+                    .open_us = open_ms * 1000,
+                    .open_max_us = (max_open_ms > open_ms ? max_open_ms : open_ms) * 1000},
+        .places = {[GATE_CONNECT] = c->queue.connect,
+                   [GATE_HEARTBEAT] = c->queue.heartbeat,
+                   [GATE_CONTROL] = c->queue.control,
+                   [GATE_API] = c->queue.api,
+                   [GATE_LONG] = c->queue.long_calls,
+                   [GATE_STREAM] = c->queue.streams,
+                   [GATE_PROBE] = 1},
+        .adaptive = c->queue.adaptive,
+        .adaptive_api = c->queue.adaptive_api,
+        .ramp_us = c->queue.ramp_ms * 1000,
+        .waiting_max = WAITING_MAX,
+        .retry_reach_s = c->queue.retry_reach_ms / 1000};
 }
 
 struct admission *admission_new(const struct config *config, size_t worker_count) {

@@ -37,6 +37,9 @@ struct admission_terms {
     uint64_t who;                     /* connects: the agent's hash, who gets the slot; 0: nobody */
     uint64_t flow;                    /* whose turn it is: the organization's hash; 0: unknown */
     const struct gate_ticket *ticket; /* admission_take gave it; NULL: none */
+    /* A client's own call, passed on as it came: neither its status nor its silence is evidence
+     * about the controller, the client can cause both. A connection that cannot be made is. */
+    bool is_forwarded;
     /* After a wait: does still somebody want the answer? Else ERR_CANCELLED. NULL: yes. */
     bool (*is_wanted)(void *arg);
     void *wanted_arg;
@@ -54,8 +57,10 @@ bool admission_has_room(struct serve *s, enum gate_class class);
 size_t admission_room(struct serve *s, enum gate_class class);
 /* Is there room for a heartbeat? If not, `on_room` is called on this worker when there is. */
 bool admission_room_or_wake(struct serve *s);
-/* How long the controller is left alone; 0: it is not. */
+/* How long to wait before it makes sense to ask again, milliseconds; 0: the breaker is closed. */
 int64_t admission_pause_ms(const struct shared *shared);
+/* Is the breaker open? Then *wait_ms is the time until the next probe may go, 0: now. */
+bool admission_probe_wait_ms(const struct shared *shared, int64_t *wait_ms);
 /* TERM: no time to leave it alone. */
 void admission_hurry(struct shared *shared);
 
@@ -67,6 +72,9 @@ enum controller { CONTROLLER_UNKNOWN, CONTROLLER_UP, CONTROLLER_DOWN };
 enum controller admission_controller(const struct shared *shared);
 /* Has a call failed, and none been answered since? */
 bool admission_is_doubtful(const struct shared *shared);
+/* Was there anything since it was last asked that may mean trouble but is no evidence: a 502, 503 or
+ * 504, or a client's call without an answer? Then the probe shall look. */
+bool admission_take_suspicion(const struct shared *shared);
 /* When it last answered, monotonic milliseconds; 0: never. */
 int64_t admission_heard_ms(const struct shared *shared);
 

@@ -26,6 +26,7 @@ struct admission {
     size_t turn;        /* the desk that is told of room next */
     _Atomic int state;  /* enum controller */
     _Atomic bool doubtful;
+    _Atomic bool suspected; /* see admission_take_suspicion */
     _Atomic int64_t heard_ms;
 };
 
@@ -45,6 +46,7 @@ struct passage {
     int retry_after_s;
     int64_t asked_us; /* monotonic */
     int64_t took_us;
+    bool may_be_silent;
     bool is_called; /* under the lock: its letter is on its way */
     bool left;      /* its owner does not want it any more; the letter will find nobody */
 };

@@ -57,7 +57,7 @@ static void tell_refused(struct passage *p) {
 
 /* ---- its call ---- */
 
-/* A 500 is an answer to one request; these say that there is no controller behind the proxy. */
+/* A 500 is an answer to one request; these may say that there is no controller behind the proxy. */
 static bool is_absence(int status) {
     return status == 502 || status == 503 || status == 504;
 }
@@ -68,14 +68,38 @@ static void judge(struct passage *p, enum gate_result result, const char *why) {
     struct gate *g = admission_enter(shared);
     gate_answered(g, &p->ticket, result, now_us);
     admission_settle(shared, now_us, why);
-    if (result != GATE_FAILED)
+    if (result == GATE_UNAVAILABLE)
+        atomic_store(&shared->admission->suspected, true);
+    else if (result != GATE_FAILED)
         atomic_store_explicit(&shared->admission->heard_ms, now_us / 1000, memory_order_relaxed);
+}
+
+/* A client's connect that we could not read teaches nothing: with bodies of that kind anybody could
+ * lower the limit of all connects. */
+static enum gate_result unavailable(const struct passage *p) {
+    bool is_unread_connect = p->terms.is_forwarded && p->ticket.class == GATE_CONNECT;
+    return is_unread_connect ? GATE_ODD : GATE_UNAVAILABLE;
+}
+
+static enum gate_result result_of_status(const struct passage *p, int status) {
+    if (is_absence(status))
+        return p->ticket.class == GATE_PROBE ? GATE_FAILED : unavailable(p);
+    return status / 100 == 2 ? GATE_FINE : GATE_ODD;
+}
+
+static enum gate_result result_of_error(const struct passage *p, enum err error) {
+    bool no_connection = error == ERR_UPSTREAM_CONNECT || error == ERR_UPSTREAM_TLS;
+    return no_connection || !p->terms.is_forwarded ? GATE_FAILED : unavailable(p);
 }
 
 static bool is_event_stream(const struct http_response *head) {
     struct span type = head->fields.known[HTTP_CONTENT_TYPE];
     struct span events = SPAN("text/event-stream");
     return type.len >= events.len && span_equal_nocase((struct span){type.ptr, events.len}, events);
+}
+
+static bool is_answered_in_pieces(const struct passage *p) {
+    return p->ticket.class == GATE_API || p->ticket.class == GATE_LONG;
 }
 
 /* Only the answer says that a call is going to last, or how slowly its client takes it. If there
@@ -91,15 +115,15 @@ _Static_assert((int)METRIC_TIME_COUNT - (int)METRIC_TIME_CALL_CONNECT >= (int)GA
 
 static void on_head(void *arg, const struct http_response *head) {
     struct passage *p = arg;
-    bool absent = is_absence(head->status);
+    bool is_stream = is_event_stream(head);
     p->took_us = clock_mono_us() - p->asked_us;
     metric_time(METRIC_TIME_CALL_CONNECT + (enum metric_time)p->ticket.class, p->took_us);
-    judge(p,
-          absent                    ? GATE_FAILED
-          : head->status / 100 == 2 ? GATE_FINE
-                                    : GATE_ODD,
-          "it is not available (502, 503, 504)");
-    if (p->ticket.class == GATE_API && is_event_stream(head))
+    judge(p, result_of_status(p, head->status), "its /health is not available (502, 503, 504)");
+    /* Silence is normal here: a model thinks, a stream has no events. */
+    p->may_be_silent = is_stream || p->ticket.class == GATE_LONG;
+    if (p->may_be_silent)
+        call_lift_body_timeout(p->call);
+    if (p->ticket.class == GATE_API && is_stream)
         become_stream(p);
     p->on->on_head(p->arg, head);
 }
@@ -126,7 +150,7 @@ static void on_done(void *arg, enum err error) {
     /* Our own doing says nothing about the controller. */
     bool says_nothing = error == ERR_OK || error == ERR_CANCELLED || error == ERR_OVERLOADED;
     if (!says_nothing && !p->ticket.judged)
-        judge(p, GATE_FAILED, err_row(error)->message);
+        judge(p, result_of_error(p, error), err_row(error)->message);
     give_back(p);
     tell_end(p, error, 0);
 }
@@ -278,6 +302,10 @@ int64_t passage_took_us(const struct passage *p) {
     return p->took_us;
 }
 
+bool passage_may_be_silent(const struct passage *p) {
+    return p->may_be_silent;
+}
+
 bool passage_has_begun(const struct passage *p) {
     return p->call != NULL;
 }
@@ -288,7 +316,7 @@ void passage_pause(struct passage *p) {
     if (!p->call)
         return;
     call_pause(p->call);
-    if (p->ticket.class == GATE_API)
+    if (is_answered_in_pieces(p))
         become_stream(p);
 }
 

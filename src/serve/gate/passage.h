@@ -27,6 +27,9 @@ void passage_cancel(struct passage *p);
 bool passage_was_sent(const struct passage *p);
 /* From asking to the head of its answer, once that has come: microseconds. */
 int64_t passage_took_us(const struct passage *p);
+/* From on_head on: may its answer be silent for as long as it likes (an event stream, a long call)?
+ */
+bool passage_may_be_silent(const struct passage *p);
 /* Is it past the gate? */
 bool passage_has_begun(const struct passage *p);
 void passage_pause(struct passage *p);

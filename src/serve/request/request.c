@@ -121,7 +121,7 @@ enum err request_authorize(struct serve *s, struct request *r) {
 /* ---- to the controller ---- */
 
 bool request_upgrades(const struct request *r) {
-    return r->http->wants_upgrade && !r->route->agent_call;
+    return r->http->wants_upgrade && r->route->call != CALL_AGENT;
 }
 
 static bool client_uses_tls(struct serve *s, const struct request *r) {
@@ -143,7 +143,7 @@ void request_spell_upstream(struct serve *s, const struct request *r) {
         .correlation_id = r->correlation_id,
         .content_length =
             r->http->content_length == 0 && r->http->method == HTTP_GET ? -1 : (int64_t)r->body.len,
-        .uncoded = r->route->agent_call,
+        .uncoded = r->route->call == CALL_AGENT,
         .upgrade = request_upgrades(r),
     };
     /* What was authorised is what is forwarded: the plain spelling, not the client's. */

@@ -36,7 +36,12 @@ struct route {
     const char *pattern; /* NULL: any path */
     enum who who;
     enum effect effect;
-    bool agent_call; /* bodies up to 102,400 bytes, as the controller's parser takes them */
+    enum call_kind {
+        CALL_AGENT, /* bodies up to 102,400 bytes, as the controller's parser takes them */
+        CALL_OTHER,
+        CALL_LONG, /* likewise, and the controller may take minutes by design: permits and timeout
+                      of long calls (queue.long, upstream.long_timeout) */
+    } call;
     /* A path of one agent: its first parameter is the id, and this follows /agents/<id> when it is
      * forwarded. NULL: any other path, forwarded as it was sent. */
     const char *canonical;

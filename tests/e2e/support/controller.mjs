@@ -13,6 +13,7 @@ export class Controller {
     /** `answer(request)` gives { status, body, headers }, a promise of it, or 'reset'. */
     static async start(answer) {
         const controller = new Controller();
+        controller.answer = answer;
         controller.server = http.createServer((request, response) => {
             const pieces = [];
             request.on('data', (piece) => pieces.push(piece));
@@ -22,7 +23,7 @@ export class Controller {
                     body: Buffer.concat(pieces).toString('utf8'),
                 };
                 controller.requests.push(seen);
-                const given = seen.path === '/health' ? { status: 200, body: '{}' } : await answer(seen);
+                const given = seen.path === '/health' ? { status: 200, body: '{}' } : await controller.answer(seen);
                 if (given === 'reset') {
                     request.socket.resetAndDestroy();
                     return;
@@ -36,6 +37,11 @@ export class Controller {
         await new Promise((resolve) => controller.server.listen(0, '127.0.0.1', resolve));
         controller.url = `http://127.0.0.1:${controller.server.address().port}`;
         return controller;
+    }
+
+    /** From now on. */
+    answers(answer) {
+        this.answer = answer;
     }
 
     /** What came to this path. */
