@@ -65,7 +65,8 @@ struct agent {
     bool lift_untold;     /* likewise, that a verdict was lifted */
     uint64_t lease;       /* that we have, or may have, in Redis; 0: none, or its sender knows it */
     bool lease_open;      /* it is of a claimed beat that failed, and Redis was not told */
-    struct list waiters;  /* calls that wait for the beat under way (serve/beats/turn.c) */
+    struct list waiters;  /* ordered calls that wait (serve/beats/turn.c) */
+    bool beat_is_next;    /* one of them has gone since the held beat last had its chance */
     int64_t scheduled_ms; /* the owner's earliest appointment for it; -1: none */
 };
 

@@ -11,6 +11,7 @@
 #include "rules/trust/token.h"
 
 #include "base/panic.h"
+#include "base/siphash.h"
 #include "rules/trust/hmac.h"
 #include "rules/trust/token_cache.h"
 #include "rules/wire/json_scan.h"
@@ -210,6 +211,30 @@ static void read_org(const struct json_members *claims, char out[TOKEN_ORG_MAX])
     out[fits ? org.len : 0] = '\0';
 }
 
+/* Is one of `roles`, an array of strings, the controller's universe role? Anything that is not
+ * spelled plainly is none: a right is never assumed. */
+static bool has_universe_role(const struct json_member *roles) {
+    struct span prefix = SPAN("\"universe.");
+    if (!roles || roles->kind != JSON_KIND_ARRAY ||
+        memchr(roles->value.ptr, '\\', roles->value.len))
+        return false;
+    bool inside = false, found = false;
+    for (size_t i = 1; i + 1 < roles->value.len; i++) {
+        char c = roles->value.ptr[i];
+        if (!inside && (c == '[' || c == '{'))
+            return false;
+        if (c == '"')
+            inside = !inside;
+        found |= c == '"' && inside && span_starts(span_from(roles->value, i), prefix);
+    }
+    return found;
+}
+
+static uint64_t hash_of(const struct json_member *subject) {
+    static const uint8_t no_secret[16] = {0};
+    return siphash(no_secret, subject->value);
+}
+
 static enum token_fault read_claims(const struct json_members *claims,
                                     const struct token_times *times, struct token_claims *out) {
     const struct json_member *subject = json_member_find(claims, SPAN("sub"));
@@ -222,6 +247,8 @@ static enum token_fault read_claims(const struct json_members *claims,
         text = SPAN_NONE;
     out->is_agent = read_agent(claims, text, &out->agent);
     read_org(claims, out->org);
+    out->subject = hash_of(subject);
+    out->is_universal = has_universe_role(json_member_find(claims, SPAN("roles")));
     return TOKEN_FINE;
 }
 

@@ -38,13 +38,13 @@ static bool pass(struct serve *s, struct agent *agent) {
 static void keep_appointment(struct serve *s, struct agent *agent) {
     struct beat_policy policy = beat_policy_of(s->shared->config);
     int64_t now = clock_mono_ms();
-    if (!agent->beat.held || agent->beat.sending || agent->beat.blocked)
+    if (agent->beat.sending || agent->beat.blocked)
         return; /* whoever is at it makes the next appointment */
     bool in_bulk = bulk_is_on(s);
-    if (!in_bulk && beat_is_expired(&agent->beat, &policy, now))
+    if (agent->beat.held && !in_bulk && beat_is_expired(&agent->beat, &policy, now))
         drop_expired(agent);
-    else if (appointments_due_ms(s, agent) > now)
-        appointments_schedule(s, agent);
+    if (!agent->beat.held || appointments_due_ms(s, agent) > now)
+        turn_go_on(s, agent);
     else if (!pass(s, agent))
         look_again(s, agent, now);
 }

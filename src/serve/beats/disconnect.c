@@ -8,6 +8,7 @@
 
 #include "base/metric.h"
 #include "serve/beats/turn.h"
+#include "serve/limits/limiting.h"
 #include "serve/request/answer.h"
 
 static enum err judge(struct serve *s, struct request *r) {
@@ -21,9 +22,12 @@ static enum err judge(struct serve *s, struct request *r) {
 
 void disconnect_journey(struct serve *s, struct request *r) {
     static const struct turn_kind disconnect = {.is_beat = false};
+    int retry_after_s = 0;
     enum err error = judge(s, r);
+    if (error == ERR_OK)
+        error = limiting_control(s, r, &retry_after_s);
     if (error != ERR_OK) {
-        request_refuse(s, r, error);
+        request_refuse_until(s, r, error, retry_after_s);
         return;
     }
     struct agents *agents = s->shared->agents;

@@ -395,6 +395,8 @@ bool durable_take(struct serve *s, const struct agent_id *id, uint64_t claim, re
     add_id(&w);
     add_claimant(&w, s->shared, claim);
     add_int(&w, now_ms(s) + LEASE_MS);
+    add_int(&w, now_ms(s));
+    add_policy(&w, s, id);
     return run(s, SCRIPT_BEAT_TAKE, &w, done, arg);
 }
 

@@ -24,6 +24,7 @@
 #include "serve/beats/sending.h"
 #include "serve/beats/storing.h"
 #include "serve/beats/turn.h"
+#include "serve/limits/limiting.h"
 #include "serve/request/answer.h"
 
 enum {
@@ -192,13 +193,17 @@ void heartbeat_journey(struct serve *s, struct request *r) {
         request_refuse_payload(s, r, &verdict);
         return;
     }
+    int retry_after_s = 0;
+    bool passes = must_pass(r, &verdict);
     enum err error = r->has_agent ? request_authorize(s, r) : ERR_BAD_AGENT_ID;
+    if (error == ERR_OK && passes)
+        error = limiting_control(s, r, &retry_after_s);
     if (error != ERR_OK) {
-        request_refuse(s, r, error);
+        request_refuse_until(s, r, error, retry_after_s);
         return;
     }
     receive(s, r,
-            &(struct beat){.passes = must_pass(r, &verdict),
+            &(struct beat){.passes = passes,
                            .kind = {.is_beat = true,
                                     .status_known = verdict.kind == PAYLOAD_FINE,
                                     .status = status}});

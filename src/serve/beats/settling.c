@@ -37,8 +37,8 @@ static void end_held(struct serve *s, const struct delivery *d, enum beat_answer
         verdict_keep(s, agent, d->token, verdict_status, message);
     if (answer != BEAT_FAILED || agent->lease != 0)
         telling_note(s, agent);
-    if (!turn_next(s, agent) && agent->beat.held)
-        appointments_schedule(s, agent);
+    agent->beat_is_next = false;
+    turn_go_on(s, agent);
     agents_unlock(agents, agent);
 }
 

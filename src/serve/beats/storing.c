@@ -10,6 +10,7 @@
 #include "serve/beats/durable.h"
 #include "serve/beats/sending.h"
 #include "serve/beats/telling.h"
+#include "serve/beats/turn.h"
 #include "serve/beats/verdict.h"
 
 #include <stdlib.h>
@@ -117,8 +118,10 @@ static void learn(struct storing *st, const struct durable_stored *r) {
         beat_learn(&agent->beat, r->settled, r->status_known, r->status, r->sent_ms);
     if (concerns_verdict)
         learn_verdict(st, agent, r);
-    if (st->in_memory && r->verdict_status == 0)
+    if (st->in_memory && r->verdict_status == 0) {
         holding_release(agent, st->delivery.sequence);
+        turn_go_on(st->serve, agent);
+    }
     agents_unlock(agents, agent);
 }
 

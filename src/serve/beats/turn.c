@@ -29,8 +29,10 @@ struct turn {
     struct caller caller; /* caller.x NULL: the client has left */
     struct agent_id agent;
     uint64_t token_hash;
+    uint64_t flow;     /* of the caller's organization */
     uint64_t sequence; /* a disconnect: of the last beat before it; a beat: its own */
     bool waits;
+    struct timer patience;   /* while it waits for other calls of the agent */
     struct timer take_again; /* the agent, in Redis: somebody else has it */
     int64_t taken_ms;        /* monotonic */
     int64_t give_up_ms;      /* monotonic: then it is not waited for any more */
@@ -38,6 +40,7 @@ struct turn {
 };
 
 static void turn_free(struct turn *t) {
+    timer_stop(&t->patience);
     timer_stop(&t->take_again);
     list_remove(&t->link);
     caller_release(&t->caller);
@@ -46,14 +49,24 @@ static void turn_free(struct turn *t) {
     free(t);
 }
 
-bool turn_next(struct serve *s, struct agent *agent) {
-    if (list_empty(&agent->waiters))
-        return false;
+/* While the breaker is open the beat cannot go, and the call is refused at once. */
+static bool beat_goes_first(struct serve *s, const struct agent *agent) {
+    return agent->beat_is_next && agent->beat.held && admission_pause_ms(s->shared) == 0 &&
+           appointments_due_ms(s, agent) <= clock_mono_ms();
+}
+
+void turn_go_on(struct serve *s, struct agent *agent) {
+    if (agent->beat.sending || agent->beat.blocked)
+        return;
+    if (list_empty(&agent->waiters) || beat_goes_first(s, agent)) {
+        if (agent->beat.held)
+            appointments_schedule(s, agent);
+        return;
+    }
     struct turn *next = container_of(agent->waiters.next, struct turn, link);
     list_remove(&next->link);
     agent->beat.blocked = true;
     mailbox_post(s->shared->mailbox[next->serve->worker], &next->go);
-    return true;
 }
 
 /* ---- the answer ---- */
@@ -87,6 +100,7 @@ static void settle(struct turn *t, const struct fetched *result) {
     char message[256];
     struct agent *agent = agents_lock(agents, &t->agent, true);
     agent->beat.blocked = false;
+    agent->beat_is_next = true;
     if (taken && t->kind.is_beat)
         note_passed(t, agent);
     else if (taken)
@@ -94,8 +108,7 @@ static void settle(struct turn *t, const struct fetched *result) {
     else if (t->kind.is_beat && fetched_is_verdict(result, message))
         verdict_keep(s, agent, t->token_hash, result->status, message);
     telling_note(s, agent);
-    if (!turn_next(s, agent) && agent->beat.held)
-        appointments_schedule(s, agent);
+    turn_go_on(s, agent);
     agents_unlock(agents, agent);
 }
 
@@ -119,8 +132,10 @@ static void ask(struct turn *t) {
                                 .body = str_span(&t->body),
                                 .repeatable = t->kind.is_beat,
                                 .timeout_ms = CALL_MS};
-    struct admission_terms terms = {.class = GATE_HEARTBEAT,
-                                    .wait_ms = admission_wait_ms(t->serve)};
+    struct admission_terms terms = {.class = GATE_CONTROL,
+                                    .wait_ms = admission_wait_ms(t->serve),
+                                    .flow = t->flow,
+                                    .is_forwarded = true};
     fetch_start(t->serve, &call, &terms, ANSWER_MAX, on_answered, t);
 }
 
@@ -153,7 +168,9 @@ static void take(void *arg) {
     struct turn *t = arg;
     struct serve *s = t->serve;
     list_remove(&t->link);
-    if (durable_is_here(s) && durable_take(s, &t->agent, lease(t), on_taken, t))
+    /* Without the breaker Redis would say that a beat goes first, which cannot go either. */
+    if (admission_pause_ms(s->shared) == 0 && durable_is_here(s) &&
+        durable_take(s, &t->agent, lease(t), on_taken, t))
         list_push_back(&s->turns, &t->link);
     else
         ask(t);
@@ -179,6 +196,7 @@ static void give_up_all(struct turn *t) {
 static void on_go(struct letter *letter, void *receiver) {
     struct serve *s = receiver;
     struct turn *t = container_of(letter, struct turn, go);
+    timer_stop(&t->patience);
     if (s->closing)
         give_up_all(t);
     else
@@ -188,6 +206,21 @@ static void on_go(struct letter *letter, void *receiver) {
 static void on_gone(void *arg) {
     struct turn *t = arg;
     t->caller.x = NULL;
+}
+
+/* Where nobody listens any more it goes on waiting: it was received, and will be made. */
+static void on_patience_over(void *arg) {
+    struct turn *t = arg;
+    struct agents *agents = t->serve->shared->agents;
+    struct agent *agent = agents_lock(agents, &t->agent, true);
+    bool waits = !list_empty(&t->link) && t->caller.x; /* else its letter is on the way */
+    if (waits)
+        list_remove(&t->link);
+    agents_unlock(agents, agent);
+    if (!waits)
+        return;
+    caller_refuse(t->serve, &t->caller, ERR_CONTROLLER_BUSY);
+    turn_free(t);
 }
 
 static const struct exchange_watcher watcher = {on_gone, NULL, NULL};
@@ -200,7 +233,11 @@ static struct turn *turn_new(struct serve *s, const struct request *r,
     t->agent = r->agent;
     t->taken_ms = clock_mono_ms();
     t->token_hash = agents_token_hash(s->shared->agents, r->token);
+    t->flow = r->claims.org[0] == '\0'
+                  ? FLOW_UNKNOWN
+                  : flows_of(agents_token_hash(s->shared->agents, span_of(r->claims.org)));
     t->go.deliver = on_go;
+    timer_init(&t->patience, s->loop, on_patience_over, t);
     timer_init(&t->take_again, s->loop, take, t);
     list_init(&t->link);
     caller_keep(&t->caller, r);
@@ -229,19 +266,32 @@ struct turn *turn_take(struct serve *s, const struct request *r, struct agent *a
     struct beat_state *beat = &agent->beat;
     durable_stamp(s, agent);
     t->sequence = kind->is_beat ? beat_pass(beat, &policy, clock_mono_ms()) : beat->sequence;
-    t->waits = beat->sending || beat->blocked;
-    if (t->waits)
+    bool is_under_way = beat->sending || beat->blocked;
+    t->waits = is_under_way || !list_empty(&agent->waiters) || beat_goes_first(s, agent);
+    if (t->waits) {
         list_push_back(&agent->waiters, &t->link);
-    beat->blocked = true;
+        turn_go_on(s, agent);
+    } else {
+        beat->blocked = true;
+    }
     return t;
 }
 
 void turn_launch(struct turn *t) {
-    if (!t->waits)
+    if (t->waits)
+        timer_start(&t->patience, admission_wait_ms(t->serve));
+    else
         begin(t);
 }
 
+static void abandon_waiters(void *arg, struct agent *agent) {
+    (void)arg;
+    list_each_safe (at, &agent->waiters)
+        turn_free(container_of(at, struct turn, link));
+}
+
 void turn_abandon_all(struct serve *s) {
+    agents_each_owned(s->shared->agents, s->worker, s->shared->worker_count, abandon_waiters, NULL);
     list_each_safe (at, &s->turns)
         give_up_all(container_of(at, struct turn, link));
 }

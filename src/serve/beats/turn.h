@@ -5,6 +5,10 @@
  * Two kinds: a disconnect, and a beat that is not held but forwarded while its agent waits. The
  * client may leave: the call is made all the same, it was received.
  *
+ * At most one of these calls goes between two deliveries of the agent's held beat: a client whose
+ * calls fail one after the other would else keep it from the controller for ever. With Redis its
+ * script says so (beat_take). Those that wait for longer than queue.wait are refused.
+ *
  * A beat forwarded here counts as received and delivered once the controller has taken it, and
  * nowhere before: until then nobody has acknowledged it, and its agent hears what went wrong. */
 #pragma once
@@ -28,8 +32,9 @@ struct turn *turn_take(struct serve *s, const struct request *r, struct agent *a
 /* Asks, unless it has to wait. Call it once the agent is unlocked. */
 void turn_launch(struct turn *t);
 
-/* The loops have stopped: nobody waits for Redis any more. */
+/* The loops of all workers have stopped: nobody waits for Redis, or for a turn, any more. */
 void turn_abandon_all(struct serve *s);
 
-/* The agent's sender is done: whoever waits is next. False: nobody does. Under the agent's lock. */
-bool turn_next(struct serve *s, struct agent *agent);
+/* A call of this agent's has ended, or its held beat cannot go: what is next goes, or is scheduled.
+ * Under the agent's lock; harmless while one is under way. */
+void turn_go_on(struct serve *s, struct agent *agent);

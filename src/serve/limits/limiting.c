@@ -9,18 +9,19 @@
 #include <stdlib.h>
 
 enum {
-    CONNECTS = 65536, /* (agent, secret) pairs that were asked for within a minute */
-    SITES = 65536,    /* addresses with failures */
-    CALLERS = 65536,  /* agents that call */
-    TRIES = 65536,    /* agents of whom unknown secrets were tried */
-    LOCKED = 4096,    /* agents locked */
+    CONNECTS = 65536,    /* (agent, secret) pairs that were asked for within a minute */
+    SITES = 65536,       /* addresses with failures */
+    CALLERS = 65536,     /* agents that call */
+    CONTROLLERS = 16384, /* identities with disconnects or forwarded heartbeats */
+    TRIES = 65536,       /* agents of whom unknown secrets were tried */
+    LOCKED = 4096,       /* agents locked */
 };
 
 /* What a key is about. */
-enum { KEY_AGENT = 'a', KEY_PAIR = 'p', KEY_UNREAD = 'u', KEY_SITE = 's' };
+enum { KEY_IDENTITY = 'i', KEY_AGENT = 'a', KEY_PAIR = 'p', KEY_UNREAD = 'u', KEY_SITE = 's' };
 
 struct limiting {
-    struct limits *connects, *failures, *calls;
+    struct limits *connects, *failures, *calls, *control;
     struct lockout *lockout;
 };
 
@@ -29,6 +30,7 @@ struct limiting *limiting_new(const uint8_t hash_key[16]) {
     l->connects = limits_new(CONNECTS, hash_key);
     l->failures = limits_new(SITES, hash_key);
     l->calls = limits_new(CALLERS, hash_key);
+    l->control = limits_new(CONTROLLERS, hash_key);
     l->lockout = lockout_new(LOCKED, TRIES, hash_key);
     return l;
 }
@@ -39,6 +41,7 @@ void limiting_free(struct limiting *l) {
     limits_free(l->connects);
     limits_free(l->failures);
     limits_free(l->calls);
+    limits_free(l->control);
     lockout_free(l->lockout);
     free(l);
 }
@@ -74,13 +77,15 @@ static struct limit a_minute(int64_t count) {
 const char *const limiting_count_names[LIMITING_COUNTS] = {[LIMITING_CONNECTS] = "connects",
                                                            [LIMITING_FAILURES] = "failures",
                                                            [LIMITING_TRIES] = "tries",
-                                                           [LIMITING_CALLS] = "calls"};
+                                                           [LIMITING_CALLS] = "calls",
+                                                           [LIMITING_CONTROL] = "control"};
 
 struct limits *limiting_table(struct limiting *l, enum limiting_count which) {
     struct limits *const table[LIMITING_COUNTS] = {[LIMITING_CONNECTS] = l->connects,
                                                    [LIMITING_FAILURES] = l->failures,
                                                    [LIMITING_TRIES] = lockout_tries(l->lockout),
-                                                   [LIMITING_CALLS] = l->calls};
+                                                   [LIMITING_CALLS] = l->calls,
+                                                   [LIMITING_CONTROL] = l->control};
     return table[which];
 }
 
@@ -89,11 +94,16 @@ bool limiting_limit(const struct config *config, enum limiting_count which, stru
         [LIMITING_CONNECTS] = config->limits.connects_per_agent,
         [LIMITING_FAILURES] = config->limits.connect_failures_per_ip,
         [LIMITING_TRIES] = config->limits.connect_failures_per_agent,
-        [LIMITING_CALLS] = config->limits.api_rate};
+        [LIMITING_CALLS] = config->limits.api_rate,
+        [LIMITING_CONTROL] = config->limits.control_rate};
     if (most[which] == 0)
         return false;
-    *limit = which == LIMITING_CALLS ? limit_per_second(most[which], config->limits.api_burst)
-                                     : a_minute(most[which]);
+    if (which == LIMITING_CALLS)
+        *limit = limit_per_second(most[which], config->limits.api_burst);
+    else if (which == LIMITING_CONTROL)
+        *limit = limit_per_second(most[which], config->limits.control_burst);
+    else
+        *limit = a_minute(most[which]);
     return true;
 }
 
@@ -246,4 +256,18 @@ enum err limiting_call(struct serve *s, struct request *r, int *after_s) {
     bool taken = limits_take(l->calls, key, &limit, clock_mono_us(), &wait_us);
     announce(s, r, "calls", l->calls, key, &limit);
     return taken ? ERR_OK : refuse(ERR_RATE_LIMITED, METRIC_LIMITED_CALL, wait_us, after_s);
+}
+
+enum err limiting_control(struct serve *s, const struct request *r, int *after_s) {
+    struct limits *control = s->shared->limiting->control;
+    struct limit limit;
+    int64_t wait_us = 0;
+    if (!r->verified || !find_limit(s, LIMITING_CONTROL, &limit))
+        return ERR_OK;
+    uint64_t key =
+        limits_key(control, KEY_IDENTITY,
+                   (struct span){(const char *)&r->claims.subject, sizeof r->claims.subject});
+    return limits_take(control, key, &limit, clock_mono_us(), &wait_us)
+               ? ERR_OK
+               : refuse(ERR_RATE_LIMITED, METRIC_LIMITED_CONTROL, wait_us, after_s);
 }

@@ -7,6 +7,7 @@
  *   unknown secrets  are tried as long as neither their address has failed too often nor their
  *                   agent is locked. Whoever is let in gets his try back
  *   calls           of agents we can tell by their token, heartbeats and connects excepted
+ *   control         disconnects and forwarded heartbeats of an identity, agent or user
  *
  * Configured as limits.*; a limit of 0 is none. With limits.rate_limit_fields answers to calls, and
  * refusals of connects, tell what is left.
@@ -47,6 +48,10 @@ void limiting_ended(struct serve *s, struct attempt *a, enum attempt_end end);
 /* Any other call: ERR_OK, or the refusal and its Retry-After. Once per request. */
 enum err limiting_call(struct serve *s, struct request *r, int *retry_after_s);
 
+/* A disconnect, or a heartbeat that is forwarded while its agent waits, of a verified agent or
+ * user: likewise. */
+enum err limiting_control(struct serve *s, const struct request *r, int *retry_after_s);
+
 /* ---- what replicas count together (serve/limits/sharing.h) ---- */
 
 enum limiting_count {
@@ -54,6 +59,7 @@ enum limiting_count {
     LIMITING_FAILURES, /* per address */
     LIMITING_TRIES,    /* of unknown secrets, per agent */
     LIMITING_CALLS,    /* per agent */
+    LIMITING_CONTROL,  /* per identity */
     LIMITING_COUNTS
 };
 
