@@ -2,9 +2,11 @@
 # run-tests.sh SUITE...: runs suites of what was built in $BUILD and adds them up.
 #   unit    $BUILD/unit (Criterion)
 #   replay  every fuzz target over its corpus
-#   e2e     tests/e2e/*.test.mjs against $BUILD/aiwm-gateway, each file with a time limit
+#   e2e     tests/e2e/*.test.mjs against $BUILD/aiwm-gateway, each file with a time limit;
+#           aiwm-node is skipped, with the reason, where npm's packages cannot be had
 #   contrib the drop-in for AIWM: its types against the real NestJS and mongoose, and its own tests;
 #           skipped, with the reason, where node is older than theirs or npm's packages cannot be had
+# With FAIL_ON_SKIP what is skipped has failed.
 # One line a suite, its whole output in $BUILD/test/<suite>.log; what failed is shown.
 # The last line is "N passed, N failed"; the exit code says the same.
 #
@@ -102,16 +104,30 @@ run_e2e_file() {
     [ "$left_out" -eq 0 ] || skip "e2e $name" "$left_out tests, the log says why"
 }
 
+skip() {
+    printf '  %-28s skipped: %s\n' "$1" "$2"
+    [ -z "${FAIL_ON_SKIP:-}" ] || failed=$((failed + 1))
+}
+
+# install_packages SUITE DIR LOG: what DIR/package-lock.json names; else the suite is skipped.
+install_packages() {
+    [ -z "${FAIL_ON_SKIP:-}" ] || command -v npm >/dev/null || tests/support/deps.sh npm
+    command -v npm >/dev/null || { skip "$1" "there is no npm"; return 1; }
+    (cd "$2" && limited $NPM_LIMIT npm ci --no-audit --no-fund) >"$3" 2>&1 ||
+        { skip "$1" "npm cannot get its packages, see $3"; return 1; }
+}
+
 # One after the other: some of them measure time.
 run_e2e() {
     local file
     for file in tests/e2e/${E2E:-*}.test.mjs; do
+        case $file in
+        */aiwm-node.test.mjs)
+            install_packages "e2e aiwm-node" tests/aiwm-node "$logs/npm-aiwm-node.log" || continue
+            ;;
+        esac
         run_e2e_file "$file"
     done
-}
-
-skip() {
-    printf '  %-28s skipped: %s\n' "$1" "$2"
 }
 
 run_contrib() {
@@ -121,12 +137,7 @@ run_contrib() {
         skip contrib "NestJS 11 needs node 20 or newer, this is ${major}"
         return
     fi
-    [ -z "${FAIL_ON_SKIP:-}" ] || command -v npm >/dev/null || tests/support/deps.sh npm
-    command -v npm >/dev/null || { skip contrib "there is no npm"; return; }
-    if ! (cd $dir && limited $NPM_LIMIT npm ci --no-audit --no-fund) >"$log" 2>&1; then
-        skip contrib "npm cannot get its packages, see $logs/contrib.log"
-        return
-    fi
+    install_packages contrib $dir "$logs/contrib.log" || return
     (cd $dir && limited $NPM_LIMIT npm test) >>"$log" 2>&1 || status=$?
     close_suite contrib $status "$(number_after '(#|ℹ) pass' "$log")" \
         "$(number_after '(#|ℹ) fail' "$log")" "$log"
