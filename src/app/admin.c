@@ -227,7 +227,7 @@ static void purge(struct admin *a, const struct written *written) {
     struct purge_letter *l = must_zalloc(sizeof *l);
     l->letter.deliver = on_purge;
     l->written = *written;
-    l->written.verified = true;
+    l->written.writer = WRITER_ANYWHERE;
     mailbox_post(a->parts.shared->mailbox[0], &l->letter);
 }
 

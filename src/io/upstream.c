@@ -313,7 +313,7 @@ struct call *upstream_call(struct upstream *u, const struct call_request *reques
     str_add(&call->bytes, request->body);
     metric_add(METRIC_UPSTREAM_CALLS, 1);
     u->retries += u->retries < RETRY_SAVED_MAX ? RETRY_EARNED : 0;
-    begin_call(call, false);
+    begin_call(call, call->upgrade);
     return call;
 }
 

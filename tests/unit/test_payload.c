@@ -555,11 +555,26 @@ Test(payload, bulk_results_come_in_order_and_all_or_none) {
     }
 }
 
-Test(payload, a_put_says_whether_the_agent_is_suspended) {
-    cr_expect_eq(payload_read_agent_status(SPAN("{\"status\":\"suspended\"}")), PAYLOAD_SUSPENDED);
-    cr_expect_eq(payload_read_agent_status(SPAN("{\"status\":\"active\",\"name\":\"x\"}")),
-                 PAYLOAD_NOT_SUSPENDED);
-    cr_expect_eq(payload_read_agent_status(SPAN("{\"settings\":{\"status\":\"suspended\"}}")),
-                 PAYLOAD_STATUS_UNSAID);
-    cr_expect_eq(payload_read_agent_status(SPAN("status=suspended")), PAYLOAD_STATUS_UNSAID);
+Test(payload, the_answer_to_a_put_says_whether_the_agent_is_suspended) {
+    static const struct {
+        const char *body;
+        enum payload_agent_status expected;
+    } rows[] = {
+        {"{\"status\":\"suspended\"}", PAYLOAD_SUSPENDED},
+        {"{\"_id\":\"6a0000000000000000000001\",\"status\":\"suspended\"}", PAYLOAD_SUSPENDED},
+        {"{\"_id\":\"6A0000000000000000000001\",\"status\":\"suspended\"}", PAYLOAD_SUSPENDED},
+        {"{\"status\":\"active\",\"name\":\"x\"}", PAYLOAD_NOT_SUSPENDED},
+        {"{\"_id\":\"6a0000000000000000000002\",\"status\":\"suspended\"}", PAYLOAD_STATUS_UNSAID},
+        {"{\"_id\":\"x\",\"status\":\"active\"}", PAYLOAD_STATUS_UNSAID},
+        {"{\"settings\":{\"status\":\"suspended\"}}", PAYLOAD_STATUS_UNSAID},
+        {"{\"status\":1}", PAYLOAD_STATUS_UNSAID},
+        {"status=suspended", PAYLOAD_STATUS_UNSAID},
+        {"[]", PAYLOAD_STATUS_UNSAID},
+        {"", PAYLOAD_STATUS_UNSAID},
+    };
+    struct agent_id agent;
+    cr_assert(agent_id_parse(SPAN("6a0000000000000000000001"), &agent));
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        cr_expect_eq(payload_read_agent_status(span_of(rows[i].body), &agent), rows[i].expected,
+                     "%s", rows[i].body);
 }

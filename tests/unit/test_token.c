@@ -290,6 +290,50 @@ Test(token, leaves_out_an_organisation_that_does_not_fit) {
 
 /* ---- shape ---- */
 
+static struct token_claims claims_of(const char *json) {
+    char text[2048];
+    struct token_claims claims;
+    struct token_verifier *v = verifier(0);
+    cr_assert_eq(token_verify(v, mint(text, json), NOW, &claims, NULL), TOKEN_FINE, "%s", json);
+    token_verifier_free(v);
+    return claims;
+}
+
+Test(token, a_universe_role_is_one_that_begins_so_and_stands_in_roles) {
+    static const struct {
+        const char *roles;
+        bool expected;
+    } rows[] = {
+        {"\"roles\":[\"universe.owner\"]", true},
+        {"\"roles\":[\"organization.viewer\",\"universe.x\"]", true},
+        {"\"roles\":[ \"a\" , \"universe.\" ]", true},
+        {"\"roles\":[\"universe\"]", false},
+        {"\"roles\":[\"x.universe.owner\"]", false},
+        {"\"roles\":[\"organization.owner\"]", false},
+        {"\"roles\":[\"\\u0075niverse.owner\"]", false},
+        {"\"roles\":[\"a,\\\"universe.owner\"]", false},
+        {"\"roles\":[[\"universe.owner\"]]", false},
+        {"\"roles\":[{\"universe.owner\":1}]", false},
+        {"\"roles\":\"universe.owner\"", false},
+        {"\"roles\":[]", false},
+        {"\"roles\":null", false},
+        {"\"role\":[\"universe.owner\"]", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char json[256];
+        snprintf(json, sizeof json, "{\"sub\":\"u\",%s,\"exp\":1795494188}", rows[i].roles);
+        cr_expect_eq(claims_of(json).is_universal, rows[i].expected, "%s", json);
+    }
+}
+
+Test(token, subjects_are_told_apart) {
+    struct token_claims a = claims_of("{\"sub\":\"a\",\"exp\":1795494188}");
+    struct token_claims again = claims_of("{\"sub\":\"a\",\"iat\":1,\"exp\":1795494188}");
+    struct token_claims b = claims_of("{\"sub\":\"b\",\"exp\":1795494188}");
+    cr_expect_eq(a.subject, again.subject);
+    cr_expect_neq(a.subject, b.subject);
+}
+
 Test(token, refuses_every_shape_but_three_clean_parts) {
     static const char header[] = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9";
     static const char *const rows[] = {
@@ -481,6 +525,7 @@ Test(token, answers_from_the_cache_the_second_time_with_the_same_claims) {
     struct token_verifier *v = verifier(64);
     struct token_claims first, again;
     bool cached = true;
+    memset(&again, 0xa5, sizeof again); /* what is not copied shows */
     cr_assert_eq(token_verify(v, span_of(CONTROLLERS), NOW, &first, &cached), TOKEN_FINE);
     cr_expect_not(cached);
     cr_assert_eq(token_verify(v, span_of(CONTROLLERS), NOW, &again, &cached), TOKEN_FINE);
@@ -490,6 +535,8 @@ Test(token, answers_from_the_cache_the_second_time_with_the_same_claims) {
     cr_expect_eq(first.issued_s, again.issued_s);
     cr_expect_eq(first.expires_s, again.expires_s);
     cr_expect_str_eq(first.org, again.org);
+    cr_expect_eq(first.subject, again.subject);
+    cr_expect_eq(first.is_universal, again.is_universal);
     token_verifier_free(v);
 }
 

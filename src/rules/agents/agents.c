@@ -191,7 +191,7 @@ static bool is_droppable(const struct agent *a) {
 }
 
 static bool knows_nothing(const struct agent *a) {
-    return !a->grant && !a->verdict && a->beat.sequence == 0 && !a->refreshing &&
+    return !a->grant && !a->verdict && a->beat.sequence == 0 && !a->refreshing && !a->must_ask &&
            !is_revoked(&a->revoked) && is_droppable(a);
 }
 
@@ -275,7 +275,7 @@ enum revoked agents_revoked(struct agents *table, struct agent *agent, int64_t i
     const struct revocation *r = &agent->revoked;
     if (is_revoked(r) && now_ms >= r->until_ms)
         set_revocation(table, agent, (struct revocation){0});
-    if (r->why != REVOKED_NOT && issued_s <= r->cutoff_s)
+    if (r->why != REVOKED_NOT && issued_s <= r->cutoff_s + AGENTS_CLOCKS_APART_S)
         return r->why;
     return r->regenerated_s > 0 && issued_s <= r->regenerated_s ? REVOKED_REGENERATED : REVOKED_NOT;
 }

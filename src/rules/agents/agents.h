@@ -32,7 +32,13 @@ struct verdict {
 /* Why tokens given out until some second are refused. */
 enum revoked { REVOKED_NOT, REVOKED_DELETED, REVOKED_SUSPENDED, REVOKED_REGENERATED };
 
-/* Tokens with iat up to a second of the controller's clock. */
+/* A token may be issued by another process of the controller than the one that answered the write,
+ * with a clock that is ahead by so much. */
+enum { AGENTS_CLOCKS_APART_S = 5 };
+
+/* Tokens with iat up to a second of the controller's clock. Of deleted and suspended agents also
+ * those of AGENTS_CLOCKS_APART_S later; not after a regenerate: the new credentials' token must
+ * work at once. */
 struct revocation {
     enum revoked why;      /* deleted or suspended: lifted when the agent is let in again */
     int64_t cutoff_s;      /* of that */
@@ -61,11 +67,13 @@ struct agent {
     struct beat_state beat;
     struct bytes body, token; /* of the newest beat */
     struct verdict *verdict;
-    bool untold;          /* what the controller said was not told to Redis yet */
-    bool lift_untold;     /* likewise, that a verdict was lifted */
-    uint64_t lease;       /* that we have, or may have, in Redis; 0: none, or its sender knows it */
-    bool lease_open;      /* it is of a claimed beat that failed, and Redis was not told */
-    struct list waiters;  /* ordered calls that wait (serve/beats/turn.c) */
+    bool untold;         /* what the controller said was not told to Redis yet */
+    bool lift_untold;    /* likewise, that a verdict was lifted */
+    uint64_t lease;      /* that we have, or may have, in Redis; 0: none, or its sender knows it */
+    bool lease_open;     /* it is of a claimed beat that failed, and Redis was not told */
+    struct list waiters; /* ordered calls that wait (serve/beats/turn.c) */
+    bool must_ask; /* it may have been suspended or deleted, nobody said: the controller answers its
+                      next heartbeat */
     bool beat_is_next;    /* one of them has gone since the held beat last had its chance */
     int64_t scheduled_ms; /* the owner's earliest appointment for it; -1: none */
 };

@@ -23,6 +23,13 @@ void tag_set_add(struct tag_set *set, struct tag tag) {
         set->at[set->count++] = tag;
 }
 
+bool tag_set_has(const struct tag_set *set, struct tag tag) {
+    for (size_t i = 0; i < set->count; i++)
+        if (set->at[i].slot == tag.slot)
+            return true;
+    return false;
+}
+
 static void raise_to(_Atomic uint64_t *stamp, uint64_t sequence) {
     uint64_t seen = atomic_load(stamp);
     while (seen < sequence && !atomic_compare_exchange_weak(stamp, &seen, sequence))

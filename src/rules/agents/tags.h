@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-enum { TAGS_SLOTS = 4096, TAGS_PER_ANSWER = 5 };
+enum { TAGS_SLOTS = 4096, TAGS_PER_ANSWER = 6 };
 
 enum tag_kind {
     TAG_INSTRUCTION,  /* by id */
@@ -20,6 +20,7 @@ enum tag_kind {
     TAG_MANAGED,      /* every answer with a deployment: models may change any of them */
     TAG_ORGANIZATION, /* by id: configuration */
     TAG_EVERYTHING,   /* configuration of an organization we cannot name */
+    TAG_AGENT,        /* by id: a write on the agent itself whose outcome nobody knows */
 };
 
 struct tag {
@@ -41,6 +42,8 @@ struct tags {
 struct tag tag_of(enum tag_kind kind, struct span name);
 /* Beyond TAGS_PER_ANSWER nothing is added: there are only so many kinds. */
 void tag_set_add(struct tag_set *set, struct tag tag);
+
+bool tag_set_has(const struct tag_set *set, struct tag tag);
 
 /* A write with this purge sequence. Never moves a stamp back. */
 void tags_write(struct tags *tags, struct tag tag, uint64_t sequence);

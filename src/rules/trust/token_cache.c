@@ -13,8 +13,9 @@ enum {
 
 struct entry {
     int64_t expires_s, not_before_s, issued_s;
+    uint64_t subject;
     struct agent_id agent;
-    bool is_agent;
+    bool is_agent, is_universal;
     uint8_t org_len;
     uint16_t token_len;
     char bytes[]; /* token, org */
@@ -41,6 +42,8 @@ static struct entry *entry_new(struct span token, const struct token_times *time
     e->issued_s = claims->issued_s;
     e->agent = claims->agent;
     e->is_agent = claims->is_agent;
+    e->subject = claims->subject;
+    e->is_universal = claims->is_universal;
     e->org_len = (uint8_t)org_len;
     e->token_len = (uint16_t)token.len;
     memcpy(e->bytes, token.ptr, token.len);
@@ -50,6 +53,8 @@ static struct entry *entry_new(struct span token, const struct token_times *time
 
 static void entry_claims(const struct entry *e, struct token_claims *out) {
     out->is_agent = e->is_agent;
+    out->subject = e->subject;
+    out->is_universal = e->is_universal;
     out->agent = e->agent;
     out->issued_s = e->issued_s;
     out->expires_s = e->expires_s;

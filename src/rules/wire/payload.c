@@ -320,15 +320,21 @@ bool payload_is_verdict(int status, struct span body, char message[256]) {
     return is_verdict;
 }
 
-/* As the controller reads it: of a name that stands twice the last one counts. */
-enum payload_agent_status payload_read_agent_status(struct span body) {
+static bool is_other_agents(const json_t *root, const struct agent_id *agent) {
+    const char *text = json_string_value(property(root, "_id"));
+    struct agent_id id;
+    return text && !(agent_id_parse(span_of(text), &id) && agent_id_equal(&id, agent));
+}
+
+enum payload_agent_status payload_read_agent_status(struct span body,
+                                                    const struct agent_id *agent) {
     struct json_fault fault;
     enum payload_agent_status said = PAYLOAD_STATUS_UNSAID;
     if (!json_scan_text(body, &fault))
         return said;
     json_t *root = json_loadb(body.ptr, body.len, JSON_ALLOW_NUL, NULL);
     const char *status = json_string_value(property(root, "status"));
-    if (status)
+    if (status && !is_other_agents(root, agent))
         said = strcmp(status, "suspended") == 0 ? PAYLOAD_SUSPENDED : PAYLOAD_NOT_SUSPENDED;
     json_decref(root);
     return said;

@@ -74,8 +74,9 @@ bool payload_read_bulk_results(struct span body, size_t count,
 
 enum payload_agent_status { PAYLOAD_STATUS_UNSAID, PAYLOAD_SUSPENDED, PAYLOAD_NOT_SUSPENDED };
 
-/* What a body for PUT /agents/:id says about the agent's status. */
-enum payload_agent_status payload_read_agent_status(struct span body);
+/* What the controller's answer to PUT /agents/:id, the agent's document, says about its status.
+ * UNSAID also when it is no JSON, or another agent's document. */
+enum payload_agent_status payload_read_agent_status(struct span body, const struct agent_id *agent);
 
 /* Is this an error of the controller's own making: JSON whose statusCode equals `status`, and for
  * 404 a message that begins "Agent with ID"? Anything else with 401/403/404 is an upstream fault

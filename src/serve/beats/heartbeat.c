@@ -6,8 +6,8 @@
  *   under the agent's lock: the controller's last "no" is repeated (401, 403, 404)
  *                           too many a second (429)
  *      |
- *      |-- not plain JSON, large, or a token about to expire -----> in its turn (turn.c): the
- *      |                                                            controller is asked, the agent
+ *      |-- not plain JSON, large, a token about to expire, or an -> in its turn (turn.c): the
+ *      |   agent that may have been suspended or deleted            controller is asked, the agent
  *      v                                                            waits
  *   held, in place of an older one
  *      |
@@ -92,13 +92,14 @@ static void take(struct serve *s, struct agent *agent, const struct request *r,
     struct beat_policy policy = beat_policy_of(s->shared->config);
     int64_t now_ms = clock_mono_ms();
     const struct verdict *v = verdict_for(s->shared->agents, agent, r->token, now_ms);
-    bool shared = beat->passes ? durable_is_here(s) : durable_is_prompt(s);
+    bool passes = beat->passes || agent->must_ask;
+    bool shared = passes ? durable_is_here(s) : durable_is_prompt(s);
     if (v && !shared) { /* else Redis, or the controller itself, knows whether it still holds */
         out->as = REFUSED;
         out->verdict = *v;
     } else if (!beat_allowed(&agent->beat, &policy, now_ms)) {
         out->as = TOO_MANY;
-    } else if (beat->passes) {
+    } else if (passes) {
         out->turn = turn_take(s, r, agent, &beat->kind);
         out->as = out->turn ? PASSES : CROWDED;
     } else {

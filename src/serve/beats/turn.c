@@ -101,6 +101,8 @@ static void settle(struct turn *t, const struct fetched *result) {
     struct agent *agent = agents_lock(agents, &t->agent, true);
     agent->beat.blocked = false;
     agent->beat_is_next = true;
+    if (t->kind.is_beat && (taken || fetched_is_verdict(result, message)))
+        agent->must_ask = false;
     if (taken && t->kind.is_beat)
         note_passed(t, agent);
     else if (taken)

@@ -7,10 +7,10 @@
 /* ---- what is written ---- */
 
 /* The organizations whose configuration this may be: the header's, to which it moves the request of
- * those who may, and the token's. */
+ * those who may, and the token's. Of a token that we cannot verify the controller knows. */
 static void add_organizations(const struct request *r, struct tag_set *tags) {
     struct span named = http_field(&r->http->fields, SPAN("x-organization-id"));
-    if (named.len > 0)
+    if (named.len > 0 && (!r->verified || r->claims.is_universal))
         tag_set_add(tags, tag_of(TAG_ORGANIZATION, named));
     if (r->verified && r->claims.org[0] != '\0')
         tag_set_add(tags, tag_of(TAG_ORGANIZATION, span_of(r->claims.org)));
@@ -20,19 +20,26 @@ static void add_organizations(const struct request *r, struct tag_set *tags) {
     tag_set_add(tags, tag_of(TAG_ORGANIZATION, SPAN("")));
 }
 
+static void note_writer(struct serve *s, struct request *r, struct written *w) {
+    request_authenticate(s, r);
+    if (!r->verified || r->claims.is_agent)
+        return;
+    if (r->claims.is_universal) {
+        w->writer = WRITER_ANYWHERE;
+    } else if (r->claims.org[0] != '\0') {
+        w->writer = WRITER_OF_ORG;
+        w->org = tag_of(TAG_ORGANIZATION, span_of(r->claims.org));
+    }
+}
+
 struct written purge_plan(struct serve *s, struct request *r) {
     struct written w = {.effect = r->route->effect,
                         .agent = r->agent,
                         .purges_seen = agents_purges(s->shared->agents),
                         .peers_seen = peers_seen(s->shared)};
-    if (purge_matters(&w)) {
-        request_authenticate(s, r);
-        w.verified = r->verified;
-    }
+    if (purge_matters(&w))
+        note_writer(s, r, &w);
     switch (w.effect) {
-    case EFFECT_AGENT_WRITTEN:
-        w.status = payload_read_agent_status(r->body);
-        break;
     case EFFECT_INSTRUCTION:
         tag_set_add(&w.tags, tag_of(TAG_INSTRUCTION, r->params[0]));
         break;
@@ -53,6 +60,10 @@ struct written purge_plan(struct serve *s, struct request *r) {
 
 bool purge_matters(const struct written *w) {
     return w->effect != EFFECT_NONE && w->effect != EFFECT_LET_IN;
+}
+
+bool purge_reads_answer(const struct written *w) {
+    return w->effect == EFFECT_AGENT_WRITTEN;
 }
 
 /* ---- what follows ---- */
@@ -76,14 +87,23 @@ void purge_forget(struct shared *shared, struct agent *agent, bool only_if_share
     peers_tell(shared, &n);
 }
 
-/* Others are told when it is news: a stranger may hear of it as often as he asks. */
-void purge_suspend(struct shared *shared, struct agent *agent, int64_t cutoff_s) {
+/* Others are told when it changes something: anybody may ask for it as often as he likes. */
+static void revoke(struct shared *shared, struct agent *agent, enum revoked why,
+                   enum notice_access access, int64_t cutoff_s) {
     struct notice n = notice_about(agent);
-    n.access = NOTICE_SUSPENDED;
+    n.access = access;
     n.cutoff_s = cutoff_s;
-    if (agent->revoked.why != REVOKED_SUSPENDED)
+    if (agent->revoked.why != why)
         peers_tell(shared, &n);
-    agents_revoke(shared->agents, agent, REVOKED_SUSPENDED, cutoff_s, clock_mono_ms());
+    agents_revoke(shared->agents, agent, why, cutoff_s, clock_mono_ms());
+}
+
+void purge_suspend(struct shared *shared, struct agent *agent, int64_t cutoff_s) {
+    revoke(shared, agent, REVOKED_SUSPENDED, NOTICE_SUSPENDED, cutoff_s);
+}
+
+void purge_delete(struct shared *shared, struct agent *agent, int64_t cutoff_s) {
+    revoke(shared, agent, REVOKED_DELETED, NOTICE_DELETED, cutoff_s);
 }
 
 void purge_readmit(struct shared *shared, struct agent *agent, int64_t seen) {
@@ -118,17 +138,17 @@ static void add_access(struct notice *n, enum revoked revoked, bool readmits, in
     }
 }
 
-static void forget_agent(struct serve *s, const struct written *w, enum ending ending,
-                         struct span date) {
+static void forget_agent(struct serve *s, const struct written *w, struct span date) {
     struct agents *agents = s->shared->agents;
-    enum revoked revoked = ending == ENDED_WELL ? revokes(s, w) : REVOKED_NOT;
-    bool readmits = ending == ENDED_WELL && w->status == PAYLOAD_NOT_SUSPENDED;
+    enum revoked revoked = revokes(s, w);
+    bool readmits = w->status == PAYLOAD_NOT_SUSPENDED;
     int64_t cutoff_s = purge_answered_s(date);
     struct agent *agent = agents_lock(agents, &w->agent, true);
     struct notice n = notice_about(agent);
     n.forget = true;
     add_access(&n, revoked, readmits, cutoff_s);
     agents_purge(agents, agent);
+    agent->must_ask = w->effect == EFFECT_AGENT_WRITTEN && w->status == PAYLOAD_STATUS_UNSAID;
     if (revoked != REVOKED_NOT)
         agents_revoke(agents, agent, revoked, cutoff_s, clock_mono_ms());
     else if (readmits)
@@ -138,37 +158,60 @@ static void forget_agent(struct serve *s, const struct written *w, enum ending e
     refusals_forget(s->shared->refusals, &w->agent);
 }
 
-static void make_stale(struct serve *s, const struct written *w) {
+static void make_stale(struct serve *s, const struct tag_set *tags) {
     struct notice n = {.kind = NOTICE_TAGS};
     uint64_t sequence = agents_count_purge(s->shared->agents);
-    for (size_t i = 0; i < w->tags.count; i++) {
-        tags_write(s->shared->tags, w->tags.at[i], sequence);
-        n.slots[n.slot_count++] = w->tags.at[i].slot;
+    for (size_t i = 0; i < tags->count; i++) {
+        tags_write(s->shared->tags, tags->at[i], sequence);
+        n.slots[n.slot_count++] = tags->at[i].slot;
     }
     peers_tell(s->shared, &n);
 }
 
-/* A write that nobody we know of asked for has not happened when nobody says that it has: else
- * anyone could make us forget by a request that the controller stumbles over. */
-static enum ending believed(const struct written *w, enum ending ending) {
-    return ending == ENDED_UNKNOWN && !w->verified ? ENDED_BADLY : ending;
+static bool is_about_one_agent(const struct written *w) {
+    return w->effect == EFFECT_AGENT_WRITTEN || w->effect == EFFECT_AGENT_DELETED ||
+           w->effect == EFFECT_REGENERATED || w->effect == EFFECT_REVOKED;
+}
+
+/* Is the agent of the writer's organization, as far as its cached connect says? Unknown is no. */
+static bool is_writers_agent(struct serve *s, const struct written *w) {
+    struct agent *agent = agents_lock(s->shared->agents, &w->agent, false);
+    bool is_own = agent && agent->grant && tag_set_has(&agent->tags, w->org);
+    if (agent)
+        agents_unlock(s->shared->agents, agent);
+    return is_own;
+}
+
+static void suspect_agent(struct serve *s, const struct written *w) {
+    char id[AGENT_ID_HEX];
+    struct tag_set tags = {0};
+    if (w->writer != WRITER_ANYWHERE && !is_writers_agent(s, w))
+        return;
+    agent_id_text(&w->agent, id);
+    tag_set_add(&tags, tag_of(TAG_AGENT, (struct span){id, sizeof id}));
+    make_stale(s, &tags);
+}
+
+/* Nobody knows whether it was written. Where we do not know of which organization that would be,
+ * the writer's own stands for it. */
+static void suspect(struct serve *s, const struct written *w) {
+    struct tag_set own = {0};
+    tag_set_add(&own, w->org);
+    if (w->writer == WRITER_UNKNOWN)
+        return;
+    if (is_about_one_agent(w))
+        suspect_agent(s, w);
+    else
+        make_stale(s, w->writer == WRITER_ANYWHERE ? &w->tags : &own);
 }
 
 void purge_after(struct serve *s, const struct written *w, enum ending ending, struct span date) {
-    ending = believed(w, ending);
-    switch (w->effect) {
-    case EFFECT_NONE:
-    case EFFECT_LET_IN: /* makes nothing untrue */
+    if (!purge_matters(w) || ending == ENDED_BADLY)
         return;
-    case EFFECT_AGENT_WRITTEN:
-    case EFFECT_AGENT_DELETED:
-    case EFFECT_REGENERATED:
-    case EFFECT_REVOKED:
-        if (ending != ENDED_BADLY)
-            forget_agent(s, w, ending, date);
-        return;
-    default:
-        if (ending != ENDED_BADLY)
-            make_stale(s, w);
-    }
+    if (ending == ENDED_UNKNOWN)
+        suspect(s, w);
+    else if (is_about_one_agent(w))
+        forget_agent(s, w, date);
+    else
+        make_stale(s, &w->tags);
 }

@@ -8,8 +8,11 @@
 #include "serve/cache/purge.h"
 
 /* What the answer depends on. */
-static struct tag_set tags_of(const struct connect_answer *answer) {
+static struct tag_set tags_of(const struct connect_answer *answer, const struct agent_id *agent) {
     struct tag_set tags = {0};
+    char id[AGENT_ID_HEX];
+    agent_id_text(agent, id);
+    tag_set_add(&tags, tag_of(TAG_AGENT, (struct span){id, sizeof id}));
     tag_set_add(&tags, tag_of(TAG_EVERYTHING, SPAN("")));
     tag_set_add(&tags, tag_of(TAG_ORGANIZATION, span_of(answer->org)));
     if (answer->instruction.len > 0)
@@ -30,7 +33,7 @@ static struct grant *make_grant(const struct serve *s, const struct grant_pass *
                     payload_read_connect_answer(f->body, &answer);
     if (!keepable)
         return NULL;
-    l->tags = tags_of(&answer);
+    l->tags = tags_of(&answer, &pass->id);
     if (answer.org[0] != '\0')
         l->flow = flows_of(agents_token_hash(s->shared->agents, span_of(answer.org)));
     struct grant_facts facts = {.status = f->status,
@@ -65,10 +68,14 @@ static void learn_refusal(const struct lesson *l, struct shared *shared, struct 
     const struct fetched *f = l->fetched;
     bool opened = agent->grant && grant_is_of(agent->grant, l->pass);
     bool is_suspended = f->status == 401 && strcmp(message, "Agent is suspended") == 0;
+    /* An id that was never let in here may be anybody's guess. */
+    bool is_deleted = f->status == 404 && agent->grant;
     if (opened || is_about_agent(f->status, message))
         purge_forget(shared, agent, !opened); /* flights that took off earlier bring nothing now */
     if (is_suspended)
         purge_suspend(shared, agent, purge_answered_s(f->date));
+    if (is_deleted)
+        purge_delete(shared, agent, purge_answered_s(f->date));
     if (f->status == 401 || f->status == 404)
         refusals_add(shared->refusals, &agent->id, l->pass->proof, f->status, message,
                      clock_mono_ms());

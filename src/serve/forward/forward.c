@@ -1,7 +1,8 @@
 /* A forwarded request walks like this:
  *
  *   authorised as its route says -> sent to the controller, whole
- *        -> the head of the answer: what the write made untrue is forgotten first
+ *        -> the head of the answer: what the write made untrue is forgotten first; an agent's
+ *           document is read for that, and passed on as a whole
  *        -> the body, as it comes; a slow client stops us reading from the controller
  *        -> the end, or a cut when the controller's answer is cut short
  *
@@ -20,8 +21,11 @@
 
 #include <stdlib.h>
 
-/* An answer that came whole in one read and is no larger leaves whole, in one write. */
-enum { FIRST_MAX = 16384, FIELDS_USUAL = 512 /* bytes: grown into at once, not by halves */ };
+enum {
+    FIRST_MAX = 16384,  /* an answer that came whole in one read leaves whole, in one write */
+    READ_MAX = 65536,   /* of an answer that is read first; a longer one says nothing */
+    FIELDS_USUAL = 512, /* bytes: grown into at once, not by halves */
+};
 
 struct forwarding {
     struct serve *serve;
@@ -32,6 +36,9 @@ struct forwarding {
     enum err denied;        /* after it had waited */
     int denied_retry_after_s;
     bool started, upgraded;
+    bool reads;    /* the answer is read before it is passed on */
+    char date[32]; /* of the answer that is read */
+    size_t date_len;
     int status; /* 0: no answer yet */
     bool has_date;
     int64_t content_length;
@@ -71,6 +78,21 @@ static enum ending ending_of(int status) {
     return status / 100 == 2 ? ENDED_WELL : status >= 500 ? ENDED_UNKNOWN : ENDED_BADLY;
 }
 
+static void await_answer(struct forwarding *f, struct span date) {
+    f->reads = true;
+    f->first.max = READ_MAX;
+    f->date_len = date.len < sizeof f->date ? date.len : 0;
+    if (f->date_len > 0)
+        memcpy(f->date, date.ptr, f->date_len);
+}
+
+/* The write has happened: `body` is what the controller said of it, as far as that can be read. */
+static void end_reading(struct forwarding *f, struct span body) {
+    f->reads = false;
+    f->written.status = payload_read_agent_status(body, &f->written.agent);
+    purge_after(f->serve, &f->written, ENDED_WELL, (struct span){f->date, f->date_len});
+}
+
 /* By a connect that we could not read. What was written since it was asked is truer. */
 static void note_let_in(struct forwarding *f) {
     struct agents *agents = f->serve->shared->agents;
@@ -86,7 +108,12 @@ static void on_head(void *arg, const struct http_response *head) {
     struct forwarding *f = arg;
     f->status = head->status;
     f->content_length = head->content_length;
-    purge_after(f->serve, &f->written, ending_of(f->status), head->fields.known[HTTP_DATE]);
+    struct span date = head->fields.known[HTTP_DATE];
+    enum ending ending = ending_of(f->status);
+    if (ending == ENDED_WELL && purge_reads_answer(&f->written))
+        await_answer(f, date);
+    else
+        purge_after(f->serve, &f->written, ending, date);
     if (f->written.effect == EFFECT_LET_IN && f->status / 100 == 2)
         note_let_in(f);
     if (!f->caller.x)
@@ -114,8 +141,18 @@ static void heed_slow_client(struct forwarding *f) {
 
 static void on_body(void *arg, struct span bytes) {
     struct forwarding *f = arg;
+    if (f->reads && f->first.len + bytes.len <= READ_MAX) {
+        str_add(&f->first, bytes);
+        return;
+    }
+    if (f->reads)
+        end_reading(f, SPAN_NONE);
     if (!f->caller.x)
         return;
+    if (!f->started && f->first.len > 0) {
+        start_answer(f, str_span(&f->first));
+        str_release(&f->first);
+    }
     if (f->started)
         exchange_write(f->caller.x, bytes);
     else if (bytes.len <= FIRST_MAX)
@@ -127,7 +164,7 @@ static void on_body(void *arg, struct span bytes) {
 
 static void on_turn(void *arg) {
     struct forwarding *f = arg;
-    if (!f->caller.x || f->started)
+    if (!f->caller.x || f->started || f->reads)
         return;
     start_answer(f, str_span(&f->first));
     str_release(&f->first);
@@ -166,6 +203,8 @@ static void on_done(void *arg, enum err error, int retry_after_s) {
         error = f->denied;
         retry_after_s = f->denied_retry_after_s;
     }
+    if (f->reads)
+        end_reading(f, error == ERR_OK ? str_span(&f->first) : SPAN_NONE);
     bool outcome_unknown = error != ERR_OK && f->status == 0 && !never_sent(error);
     if (outcome_unknown)
         purge_after(f->serve, &f->written, ENDED_UNKNOWN, SPAN_NONE);

@@ -143,7 +143,8 @@ void request_spell_upstream(struct serve *s, const struct request *r) {
         .correlation_id = r->correlation_id,
         .content_length =
             r->http->content_length == 0 && r->http->method == HTTP_GET ? -1 : (int64_t)r->body.len,
-        .uncoded = r->route->call == CALL_AGENT,
+        /* These answers are read here, too. */
+        .uncoded = r->route->call == CALL_AGENT || r->route->effect == EFFECT_AGENT_WRITTEN,
         .upgrade = request_upgrades(r),
     };
     /* What was authorised is what is forwarded: the plain spelling, not the client's. */
