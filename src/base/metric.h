@@ -109,7 +109,7 @@
       "Requests refused, or connects answered from cache, by a limit of the client's.")            \
     X(LIMITED_CALL, counter, "limited_total", "by=\"api_rate\"",                                   \
       "Requests refused, or connects answered from cache, by a limit of the client's.")            \
-    X(LIMITED_CONTROL, counter, "limited_total", "by=\"control_rate\"",                                   \
+    X(LIMITED_CONTROL, counter, "limited_total", "by=\"control_rate\"",                            \
       "Requests refused, or connects answered from cache, by a limit of the client's.")            \
     X(LIMITED_BEAT, counter, "limited_total", "by=\"heartbeat_rate\"",                             \
       "Requests refused, or connects answered from cache, by a limit of the client's.")            \
