@@ -351,7 +351,8 @@ describe('a controller that fails', SUITE, () => {
 
     /** Opens the breaker: connects without an answer. Agents that no test knows. */
     const fail = async (gateway, times = 5) => {
-        for (let i = 0; i < times; i++) assert.equal((await connect(gateway, 900 + i)).status, 502);
+        for (let i = 0; i < times; i++) // the probe may have seen it first
+            assert.ok([502, 503].includes((await connect(gateway, 900 + i)).status));
     };
 
     const found = (gateway) => eventually('it to be found', async () =>

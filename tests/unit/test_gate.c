@@ -327,6 +327,32 @@ Test(gate, connects_have_half_their_places_for_half_a_minute_after_an_outage_and
     gate_release(&g);
 }
 
+Test(gate, calls_from_before_an_outage_keep_nobody_from_his_permit_after_it) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket hung[8], again[4], stream, probe;
+    fill(&g, GATE_CONNECT, hung, 8);
+    fill(&g, GATE_STREAM, &stream, 1);
+    break_it(&g, 0);
+    cr_assert_eq(ask(&g, &probe, GATE_PROBE, 5 * SECOND), GATE_IN);
+    gate_answered(&g, &probe, GATE_FINE, 5 * SECOND);
+    gate_out(&g, &probe, 5 * SECOND);
+    for (int i = 0; i < 4; i++) /* half of eight, after an outage */
+        cr_assert_eq(ask(&g, &again[i], GATE_CONNECT, 5 * SECOND), GATE_IN);
+    cr_assert_eq(g.lane[GATE_STREAM].inside, 1, "a stream goes on");
+    for (int i = 0; i < 8; i++) { /* they end as they like */
+        gate_answered(&g, &hung[i], GATE_FAILED, 6 * SECOND);
+        gate_out(&g, &hung[i], 6 * SECOND);
+    }
+    cr_assert_eq(g.lane[GATE_CONNECT].inside, 4);
+    for (int i = 0; i < 4; i++)
+        gate_out(&g, &again[i], 6 * SECOND);
+    gate_out(&g, &stream, 6 * SECOND);
+    for (int i = 0; i < GATE_CLASSES; i++)
+        cr_assert_eq(g.lane[i].inside, 0, "%d", i);
+    gate_release(&g);
+}
+
 Test(gate, half_of_one_place_is_one) {
     struct gate g;
     struct gate_policy small = policy;

@@ -88,6 +88,7 @@ bool gate_has_room(const struct gate *g, enum gate_class class, int64_t now_us) 
 static void let_in(struct gate *g, struct gate_ticket *t, int64_t now_us) {
     t->where = GATE_INSIDE;
     t->era = g->era;
+    t->outages = g->outages;
     t->in_us = now_us;
     g->lane[t->class].inside++;
 }
@@ -191,6 +192,22 @@ void gate_renew(struct gate *g) {
     g->era++;
 }
 
+/* Streams and long calls go on over an outage, and their permits say how many there are. */
+static bool survives_outage(enum gate_class class) {
+    return class == GATE_STREAM || class == GATE_LONG;
+}
+
+static bool holds_permit(const struct gate *g, const struct gate_ticket *t) {
+    return survives_outage(t->class) || t->outages == g->outages;
+}
+
+static void end_outage(struct gate *g) {
+    g->outages++;
+    for (enum gate_class class = 0; class < GATE_CLASSES; class ++)
+        if (!survives_outage(class))
+            g->lane[class].inside = 0;
+}
+
 void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result result, int64_t now_us) {
     struct gate_lane *lane = &g->lane[t->class];
     if (t->where != GATE_INSIDE || t->judged)
@@ -199,10 +216,13 @@ void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result resul
     if (t->era != g->era)
         return;
     bool is_answer = result == GATE_FINE || result == GATE_ODD;
+    bool was_open = g->breaker.state != BREAKER_CLOSED;
     g->heard |= is_answer;
     if (is_answer || result == GATE_FAILED)
         breaker_note(&g->breaker, &g->policy.breaker, t->probe, is_answer, now_us);
-    if (!learns(t->class))
+    if (was_open && g->breaker.state == BREAKER_CLOSED)
+        end_outage(g);
+    if (!learns(t->class) || !holds_permit(g, t))
         return;
     if (result == GATE_FAILED || result == GATE_UNAVAILABLE)
         concurrency_failed(&lane->concurrency, share(g, t->class));
@@ -235,7 +255,7 @@ static void measure_gap(struct gate *g, enum gate_class class, int64_t now_us) {
 void gate_out(struct gate *g, struct gate_ticket *t, int64_t now_us) {
     if (t->where == GATE_WAITING)
         queue_remove(&g->lane[t->class].queue, &t->entry);
-    if (t->where == GATE_INSIDE) {
+    if (t->where == GATE_INSIDE && holds_permit(g, t)) {
         measure_gap(g, t->class, now_us);
         g->lane[t->class].inside--;
     }
@@ -247,9 +267,10 @@ void gate_out(struct gate *g, struct gate_ticket *t, int64_t now_us) {
 bool gate_move(struct gate *g, struct gate_ticket *t, enum gate_class class) {
     if (t->where != GATE_INSIDE || g->lane[class].inside >= share(g, class))
         return false;
-    g->lane[t->class].inside--;
+    g->lane[t->class].inside -= holds_permit(g, t);
     g->lane[class].inside++;
     t->class = class;
+    t->outages = g->outages;
     return true;
 }
 

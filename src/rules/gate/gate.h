@@ -7,6 +7,9 @@
  *      |-------- it could not finish within its time, or won't wait -> GATE_BUSY
  *      '-------- else ----------------------------------------------> GATE_WAITS
  *
+ * When an outage is over, short calls from before it hold no permits any more: they may hang until
+ * they time out, and would keep everybody else waiting for it.
+ *
  * Who is in says when its answer came (gate_answered) and when it needs its place no more
  * (gate_out); who waits is told by gate_next, or leaves (gate_out). Each class has places of its
  * own, so that a storm of connects takes none from heartbeats. */
@@ -49,6 +52,7 @@ struct gate_ticket {
     enum { GATE_OUTSIDE, GATE_WAITING, GATE_INSIDE } where;
     bool judged;         /* its result was taken */
     uint32_t era;        /* the gate's when it got in */
+    uint32_t outages;    /* likewise */
     uint32_t probe;      /* not 0: it probes the breaker */
     int64_t in_us;       /* when it got in */
     int64_t patience_us; /* while it waits: then it leaves, see gate_wish.wait_us */
@@ -72,6 +76,7 @@ struct gate {
     int64_t replicas; /* that share the places; 1 or more */
     bool heard;       /* an answer was ever good */
     uint32_t era;     /* counts the controllers, see gate_renew */
+    uint32_t outages; /* that are over */
 };
 
 enum { GATE_SLOTS = 65536 };

@@ -37,6 +37,7 @@ struct passenger {
     bool aboard; /* follower: still in the flight (under the agent's lock) */
     struct timer patience;
     int64_t first_patience_ms, more_patience_ms;
+    int64_t began_ms;    /* monotonic */
     struct fetch *fetch; /* leader */
     struct outcome *outcome;
     struct attempt attempt; /* leader: what it took from the limits */

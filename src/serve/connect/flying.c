@@ -18,9 +18,9 @@
 #include <stdlib.h>
 
 enum {
-    REFRESH_CALL_MS = 10000, /* nobody waits, but the secret does */
-    FOLLOW_MAX_MS = 8000,    /* the documented client gives up at 10 s */
-    ANSWER_MAX = 4 << 20,    /* larger than what is kept: it is passed on all the same */
+    CALL_MS = 10000,      /* then nobody waits any more, and a refresh's secret has waited enough */
+    FOLLOW_MAX_MS = 8000, /* the documented client gives up at 10 s */
+    ANSWER_MAX = 4 << 20, /* larger than what is kept: it is passed on all the same */
 };
 
 /* ---- patience ---- */
@@ -210,11 +210,24 @@ static void on_leader_gone(void *arg) {
     aboard_free(leader);
 }
 
-/* It answers from the older grant; the flight goes on for what it brings. */
+static int64_t left_ms(const struct passenger *leader) {
+    return leader->began_ms + ADMISSION_CONNECT_MS - clock_mono_ms();
+}
+
+/* It answers from the older grant, or at the latest that there was no answer in time; the flight
+ * goes on for what it brings. */
 static void on_leader_tired(void *arg) {
     struct passenger *leader = arg;
-    if (leader->caller.x && answer_meanwhile(leader))
-        leader->caller.x = NULL;
+    if (!leader->caller.x)
+        return;
+    bool answered = answer_meanwhile(leader);
+    if (!answered && left_ms(leader) > 0) {
+        timer_start(&leader->patience, left_ms(leader));
+        return;
+    }
+    if (!answered)
+        caller_refuse(leader->serve, &leader->caller, ERR_UPSTREAM_TIMEOUT);
+    leader->caller.x = NULL;
 }
 
 static const struct exchange_watcher leader_watcher = {on_leader_gone, NULL, NULL};
@@ -240,6 +253,7 @@ static struct passenger *passenger_new(struct serve *s, const struct request *r,
     p->pass = *ticket->pass;
     p->reason = ticket->reason;
     p->first_patience_ms = ticket->patience_ms;
+    p->began_ms = clock_mono_ms();
     p->looks = ticket->looks;
     p->denied = ticket->denied;
     p->retry_after_s = ticket->retry_after_s;
@@ -305,17 +319,20 @@ static struct admission_terms terms_of(struct passenger *p, bool waits) {
     uint64_t agent = agents_hash(shared->agents, &p->pass.id);
     return (struct admission_terms){.class = GATE_CONNECT,
                                     .wait_ms = waits ? admission_wait_ms(p->serve) : 0,
+                                    .answer_by_ms = p->began_ms + ADMISSION_CONNECT_WAIT_MS,
                                     .who = agent,
                                     .flow = flows_find(shared->flows, agent),
                                     .is_wanted = is_wanted,
                                     .wanted_arg = p};
 }
 
-/* `timeout_ms` 0: the controller's usual time. */
-static void start_fetch(struct passenger *p, struct span head, struct span body, int64_t timeout_ms,
-                        bool waits) {
-    struct call_request call = {
-        .head = head, .body = body, .repeatable = true, .secret = true, .timeout_ms = timeout_ms};
+static void start_fetch(struct passenger *p, struct span head, struct span body, bool waits) {
+    int64_t usual_ms = p->serve->shared->config->upstream.response_timeout_ms;
+    struct call_request call = {.head = head,
+                                .body = body,
+                                .repeatable = true,
+                                .secret = true,
+                                .timeout_ms = usual_ms < CALL_MS ? usual_ms : CALL_MS};
     struct admission_terms terms = terms_of(p, waits);
     p->fetch = fetch_start(p->serve, &call, &terms, ANSWER_MAX, on_fetched, p);
 }
@@ -355,9 +372,9 @@ static void ask(struct passenger *p, struct span head, struct span body) {
     }
     if (call_off(p))
         return;
-    if (p->first_patience_ms > 0)
-        timer_start(&p->patience, p->first_patience_ms);
-    start_fetch(p, head, body, 0, p->first_patience_ms == 0);
+    if (p->caller.x)
+        timer_start(&p->patience, p->first_patience_ms > 0 ? p->first_patience_ms : left_ms(p));
+    start_fetch(p, head, body, p->first_patience_ms == 0);
 }
 
 static void depart_leader(struct passenger *p, const struct request *r) {
@@ -394,7 +411,7 @@ static void depart_refresh(struct passenger *p, struct span body) {
              "Via: 1.1 aiwm-gateway\r\nContent-Length: %zu\r\n\r\n",
              AGENT_ID_HEX, id, p->serve->shared->upstream_authority, RANDOM_UUID, correlation,
              body.len);
-    start_fetch(p, str_span(head), body, REFRESH_CALL_MS, false);
+    start_fetch(p, str_span(head), body, false);
 }
 
 void flying_refresh(struct serve *s, const struct grant_pass *pass, struct span body) {

@@ -10,6 +10,7 @@
  * happened must be known) and for connects (whether their secret was wrong). */
 #include "serve/forward/forward.h"
 
+#include "base/clock.h"
 #include "base/panic.h"
 #include "serve/beats/verdict.h"
 #include "serve/cache/purge.h"
@@ -33,7 +34,9 @@ struct forwarding {
     struct passage *passage;
     struct written written;
     struct attempt attempt; /* of a connect */
-    enum err denied;        /* after it had waited */
+    struct timer answer_by; /* likewise */
+    bool is_connect;
+    enum err denied; /* after it had waited */
     int denied_retry_after_s;
     bool started, upgraded;
     bool reads;    /* the answer is read before it is passed on */
@@ -54,6 +57,8 @@ static enum attempt_end attempt_end(int status) {
 }
 
 static void forwarding_free(struct forwarding *f) {
+    if (f->is_connect)
+        timer_stop(&f->answer_by);
     limiting_ended(f->serve, &f->attempt, attempt_end(f->status));
     caller_release(&f->caller);
     str_release(&f->fields);
@@ -227,6 +232,15 @@ static const struct passage_events passage_events = {.on_head = on_head,
                                                      .on_done = on_done,
                                                      .on_drained = on_upstream_drained};
 
+/* The controller's judgement of a connect's secret is still worth waiting for. */
+static void on_answer_due(void *arg) {
+    struct forwarding *f = arg;
+    if (!f->caller.x || f->started)
+        return;
+    caller_refuse(f->serve, &f->caller, ERR_UPSTREAM_TIMEOUT);
+    f->caller.x = NULL;
+}
+
 /* ---- the client ---- */
 
 static void on_gone(void *arg) {
@@ -309,13 +323,15 @@ static struct admission_terms terms_of(struct forwarding *f, const struct reques
     struct serve *s = f->serve;
     struct agents *agents = s->shared->agents;
     uint64_t agent = r->has_agent ? agents_hash(agents, &r->agent) : 0;
-    return (struct admission_terms){.class = class_of(r),
-                                    .wait_ms = admission_wait_ms(s),
-                                    .who = agent,
-                                    .flow = flow_of(s, r, agent),
-                                    .is_forwarded = true,
-                                    .is_wanted = may_still_ask,
-                                    .wanted_arg = f};
+    return (struct admission_terms){
+        .class = class_of(r),
+        .wait_ms = admission_wait_ms(s),
+        .who = agent,
+        .flow = flow_of(s, r, agent),
+        .answer_by_ms = f->is_connect ? clock_mono_ms() + ADMISSION_CONNECT_WAIT_MS : 0,
+        .is_forwarded = true,
+        .is_wanted = may_still_ask,
+        .wanted_arg = f};
 }
 
 /* For the first byte; 0: upstream.response_timeout. */
@@ -329,19 +345,23 @@ static void send_request(struct serve *s, struct request *r) {
     f->serve = s;
     f->written = purge_plan(s, r);
     f->attempt = r->attempt;
+    f->is_connect = r->route->counted == ROUTE_CONNECT;
     str_init(&f->fields, FIELDS_MAX);
     str_init(&f->first, FIRST_MAX);
     caller_keep(&f->caller, r);
     str_add(&f->fields, (struct span){r->allowance, r->allowance_len});
-    if (r->route->counted == ROUTE_CONNECT)
+    if (f->is_connect) {
         STR_ADD(&f->fields, "Cache-Status: aiwm-gateway; fwd=bypass\r\n");
+        timer_init(&f->answer_by, s->loop, on_answer_due, f);
+        timer_start(&f->answer_by, ADMISSION_CONNECT_MS);
+    }
     exchange_watch(r->x, &watcher, f);
     request_spell_upstream(s, r);
     struct call_request call = {.head = str_span(&s->head),
                                 .body = r->body,
                                 .head_only = r->http->method == HTTP_HEAD,
                                 .repeatable = is_repeatable(r),
-                                .secret = r->route->counted == ROUTE_CONNECT,
+                                .secret = f->is_connect,
                                 .timeout_ms = timeout_ms(s, r),
                                 /* A write goes on without its client; a tunnel could not. */
                                 .upgrade = request_upgrades(r) && !purge_matters(&f->written)};

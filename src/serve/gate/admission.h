@@ -34,6 +34,7 @@ void admission_desk_free(struct desk *desk);
 struct admission_terms {
     enum gate_class class;
     int64_t wait_ms;                  /* longest wait, answer included; 0: now or never */
+    int64_t answer_by_ms;             /* monotonic: it does not wait beyond that; 0: `wait_ms` */
     uint64_t who;                     /* connects: the agent's hash, who gets the slot; 0: nobody */
     uint64_t flow;                    /* whose turn it is: the organization's hash; 0: unknown */
     const struct gate_ticket *ticket; /* admission_take gave it; NULL: none */
@@ -44,6 +45,10 @@ struct admission_terms {
     bool (*is_wanted)(void *arg);
     void *wanted_arg;
 };
+
+/* The documented client gives up after ten seconds: a connect is answered before, whatever the
+ * controller does. The rest of its second is for the way. */
+enum { ADMISSION_CONNECT_MS = 8900, ADMISSION_CONNECT_WAIT_MS = 8700 };
 
 /* The configured patience of a call somebody waits for. */
 int64_t admission_wait_ms(const struct serve *s);
@@ -72,8 +77,8 @@ enum controller { CONTROLLER_UNKNOWN, CONTROLLER_UP, CONTROLLER_DOWN };
 enum controller admission_controller(const struct shared *shared);
 /* Has a call failed, and none been answered since? */
 bool admission_is_doubtful(const struct shared *shared);
-/* Was there anything since it was last asked that may mean trouble but is no evidence: a 502, 503 or
- * 504, or a client's call without an answer? Then the probe shall look. */
+/* Was there anything since it was last asked that may mean trouble but is no evidence: a 502, 503
+ * or 504, or a client's call without an answer? Then the probe shall look. */
 bool admission_take_suspicion(const struct shared *shared);
 /* When it last answered, monotonic milliseconds; 0: never. */
 int64_t admission_heard_ms(const struct shared *shared);

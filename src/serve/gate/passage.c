@@ -257,6 +257,13 @@ static enum gate_answer ask(struct passage *p, const struct call_request *reques
     return answer;
 }
 
+static int64_t patience_ms(const struct passage *p) {
+    int64_t usual_ms = p->ticket.patience_us / 1000, left_ms = usual_ms;
+    if (p->terms.answer_by_ms > 0)
+        left_ms = p->terms.answer_by_ms - clock_mono_ms();
+    return left_ms < 0 ? 0 : left_ms < usual_ms ? left_ms : usual_ms;
+}
+
 struct passage *passage_start(struct serve *s, const struct call_request *request,
                               const struct admission_terms *terms, const struct passage_events *on,
                               void *arg) {
@@ -274,7 +281,7 @@ struct passage *passage_start(struct serve *s, const struct call_request *reques
     if (answer == GATE_IN)
         begin(p, request);
     else
-        timer_start(&p->timer, answer == GATE_WAITS ? p->ticket.patience_us / 1000 : 0);
+        timer_start(&p->timer, answer == GATE_WAITS ? patience_ms(p) : 0);
     return p;
 }
 

@@ -211,24 +211,23 @@ const char beat_done[] = RECORD DUE NO FREE
     "return result\n";
 
 /* An ordered call (serve/beats/turn.h) wants the agent. A claimant who has the agent already has it
- * for longer, for this call, whatever he had it for. Between two deliveries of the agent's held beat
- * one ordered call goes: `turned` says that it has gone, and then a beat that is due goes first.
- * KEYS: record, due, turns, sending. ARGV: id, claimant, end of the lease, now, policy.
- * Returns 1: nobody else sends until told; 0: somebody else has it, or a beat goes first; -1: it was
- * asked too late. */
+ * for longer, for this call, whatever he had it for. Between two deliveries of the agent's held
+ * beat one ordered call goes: `turned` says that it has gone, and then a beat that is due goes
+ * first. KEYS: record, due, turns, sending. ARGV: id, claimant, end of the lease, now, policy.
+ * Returns 1: nobody else sends until told; 0: somebody else has it, or a beat goes first; -1: it
+ * was asked too late. */
 const char beat_take[] =
-    RECORD LATE DUE
-                "local agent = look(KEYS[1])\n"
-                "if agent.lease and agent.lease ~= ARGV[2] then return 0 end\n"
-                "if late(ARGV[3]) then return -1 end\n"
-                "if not agent.lease and agent.turned and agent.stamp\n"
-                "    and due_ms(agent, 5) <= tonumber(ARGV[4]) then return 0 end\n"
-                "agent.lease, agent.turned = ARGV[2], 1\n"
-                "redis.call('ZREM', KEYS[4], ARGV[1])\n"
-                "redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])\n"
-                "if agent.stamp then redis.call('ZADD', KEYS[2], " PARKED ", ARGV[1]) end\n"
-                "keep(KEYS[1], agent)\n"
-                "return 1\n";
+    RECORD LATE DUE "local agent = look(KEYS[1])\n"
+                    "if agent.lease and agent.lease ~= ARGV[2] then return 0 end\n"
+                    "if late(ARGV[3]) then return -1 end\n"
+                    "if not agent.lease and agent.turned and agent.stamp\n"
+                    "    and due_ms(agent, 5) <= tonumber(ARGV[4]) then return 0 end\n"
+                    "agent.lease, agent.turned = ARGV[2], 1\n"
+                    "redis.call('ZREM', KEYS[4], ARGV[1])\n"
+                    "redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])\n"
+                    "if agent.stamp then redis.call('ZADD', KEYS[2], " PARKED ", ARGV[1]) end\n"
+                    "keep(KEYS[1], agent)\n"
+                    "return 1\n";
 
 /* What the controller has heard of the agent, and not by way of a claimed beat, or nobody could say
  * how that one ended. The claimant gives the agent back, whatever he had it for.
