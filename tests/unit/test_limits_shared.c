@@ -84,7 +84,7 @@ static int64_t merge(int64_t *arrival_us, const struct limits_told *told, int64_
 
 static void tell(struct replica *r) {
     size_t dropped;
-    r->count = limits_export(r->table, &fleet.limit, fleet.now_us, r->told, ROOM, &dropped);
+    r->count = limits_export(r->table, fleet.now_us, r->told, ROOM, &dropped);
     for (size_t i = 0; i < r->count; i++)
         r->ahead_us[i] =
             merge(&fleet.ledger[r->told[i].key - 1], &r->told[i], fleet.now_us - r->told_us);
@@ -95,10 +95,10 @@ static void tell(struct replica *r) {
 
 static void hear(struct replica *r) {
     for (size_t i = 0; i < r->count; i++)
-        limits_settle(r->table, r->told[i].key, &fleet.limit, r->sent_us + r->ahead_us[i]);
+        limits_settle(r->table, r->told[i].key, r->sent_us + r->ahead_us[i]);
     for (uint64_t key = 1; key <= KEYS; key++) /* others' are learnt where half is used */
         if (fleet.ledger[key - 1] - fleet.now_us > fleet.limit.gap_us * fleet.limit.burst / 2)
-            limits_learn(r->table, key, &fleet.limit, fleet.ledger[key - 1]);
+            limits_learn(r->table, key, fleet.ledger[key - 1]);
     r->reply_us = 0;
 }
 
@@ -206,6 +206,26 @@ Test(limits_shared, what_one_replica_has_given_the_others_do_not_give_again) {
     cr_assert_not(ask(0, 1));
 }
 
+/* Each rates the address by the agents it has seen there itself. */
+Test(limits_shared, replicas_that_rate_a_key_differently_use_up_one_minute_together) {
+    struct limit rate[] = {limit_per_minute(40, 40), limit_per_minute(200, 200)};
+    gather(2, limit_per_minute(20, 20));
+    for (int i = 0; i < 20; i++)
+        limits_charge(fleet.replica[0].table, 1, &rate[0], fleet.now_us);
+    for (int i = 0; i < 100; i++)
+        limits_charge(fleet.replica[1].table, 1, &rate[1], fleet.now_us);
+    int64_t used_up_us = fleet.now_us + 60 * SECOND;
+    pass_ms(1000);
+    for (int i = 0; i < 2; i++) {
+        struct limits *t = fleet.replica[i].table;
+        cr_assert_leq(limits_arrival_us(t, 1) - used_up_us, 300 * MS);
+        cr_assert_geq(limits_arrival_us(t, 1) - used_up_us, -300 * MS);
+        for (int k = 0; k < 5; k++) /* what a second has given back */
+            limits_charge(t, 1, &rate[i], fleet.now_us);
+        cr_assert_gt(limits_wait_us(t, 1, &rate[i], fleet.now_us), 0, "replica %d", i);
+    }
+}
+
 Test(limits_shared, what_is_given_back_is_given_back_on_all) {
     gather(2, limit_per_minute(5, 5));
     for (int round = 0; round < 20; round++) {
@@ -246,7 +266,7 @@ Test(limits_shared, an_outage_is_not_held_against_those_who_asked_meanwhile) {
     fleet.away = false;
     for (int i = 0; i < 2; i++) { /* as serve/limits/sharing does, at its return */
         size_t dropped;
-        (void)limits_export(fleet.replica[i].table, &fleet.limit, fleet.now_us, NULL, 0, &dropped);
+        (void)limits_export(fleet.replica[i].table, fleet.now_us, NULL, 0, &dropped);
     }
     pass_ms(1000);
     demand(1, 1, 60);

@@ -14,10 +14,13 @@ enum {
     WORD = 64,          /* sets whose marks share a word */
 };
 
+/* Never reached by what is told; where nobody is told it only must not overflow. */
+#define UNTOLD_MAX_US (INT64_C(1) << 60)
+
 struct entry {
     uint64_t key; /* 0: empty */
     int64_t arrival_us;
-    int32_t untold; /* taken since the last export, less what was given back */
+    int64_t untold_us; /* taken since the last export, as time, less what was given back */
 };
 
 struct stripe {
@@ -107,10 +110,10 @@ static struct entry *find_or_make(struct entry *set, uint64_t key) {
     return idlest;
 }
 
-static void note_untold(struct limits *t, size_t set, struct entry *e, int count) {
+static void note_untold(struct limits *t, size_t set, struct entry *e, int64_t spent_us) {
     uint64_t bit = UINT64_C(1) << set % WORD;
-    if (e->untold < INT32_MAX && e->untold > INT32_MIN)
-        e->untold += count;
+    if (e->untold_us < UNTOLD_MAX_US && e->untold_us > -UNTOLD_MAX_US)
+        e->untold_us += spent_us;
     if ((atomic_load_explicit(&t->marks[set / WORD].bits, memory_order_relaxed) & bit) == 0)
         atomic_fetch_or(&t->marks[set / WORD].bits, bit);
 }
@@ -123,7 +126,7 @@ bool limits_take(struct limits *t, uint64_t key, const struct limit *limit, int6
     struct entry *set = lock_set(t, at), *e = find_or_make(set, key);
     bool taken = limit_take(&e->arrival_us, limit, now_us);
     if (taken)
-        note_untold(t, at, e, 1);
+        note_untold(t, at, e, limit->gap_us);
     else
         *wait_us = limit_wait_us(e->arrival_us, limit, now_us);
     unlock_set(t, at);
@@ -146,7 +149,7 @@ void limits_charge(struct limits *t, uint64_t key, const struct limit *limit, in
     size_t at = set_of(t, key);
     struct entry *e = find_or_make(lock_set(t, at), key);
     limit_charge(&e->arrival_us, limit, 1, now_us);
-    note_untold(t, at, e, 1);
+    note_untold(t, at, e, limit->gap_us);
     unlock_set(t, at);
 }
 
@@ -155,7 +158,7 @@ void limits_refund(struct limits *t, uint64_t key, const struct limit *limit) {
     struct entry *e = find(lock_set(t, at), key);
     if (e) {
         limit_refund(&e->arrival_us, limit);
-        note_untold(t, at, e, -1);
+        note_untold(t, at, e, -limit->gap_us);
     }
     unlock_set(t, at);
 }
@@ -208,27 +211,26 @@ static void choose(struct choice *c, const struct limits_told *told) {
     sink(c->heap, c->count);
 }
 
-static void export_set(struct limits *t, size_t at, const struct limit *limit, int64_t now_us,
-                       struct choice *c) {
+static void export_set(struct limits *t, size_t at, int64_t now_us, struct choice *c) {
     struct entry *set = lock_set(t, at);
     atomic_fetch_and(&t->marks[at / WORD].bits, ~(UINT64_C(1) << at % WORD));
     for (struct entry *e = set; e < set + WAYS; e++) {
         int64_t ahead_us = e->arrival_us > now_us ? e->arrival_us - now_us : 0;
-        struct limits_told told = {e->key, e->untold * limit->gap_us, ahead_us};
-        if (e->untold != 0)
+        struct limits_told told = {e->key, e->untold_us, ahead_us};
+        if (e->untold_us != 0)
             choose(c, &told);
-        e->untold = 0;
+        e->untold_us = 0;
     }
     unlock_set(t, at);
 }
 
-size_t limits_export(struct limits *t, const struct limit *limit, int64_t now_us,
-                     struct limits_told *out, size_t max, size_t *dropped) {
+size_t limits_export(struct limits *t, int64_t now_us, struct limits_told *out, size_t max,
+                     size_t *dropped) {
     struct choice c = {.heap = out, .max = max};
     for (size_t first = 0; first < t->sets; first += WORD) {
         uint64_t marks = atomic_load(&t->marks[first / WORD].bits);
         for (; marks != 0; marks &= marks - 1)
-            export_set(t, first + (size_t)__builtin_ctzll(marks), limit, now_us, &c);
+            export_set(t, first + (size_t)__builtin_ctzll(marks), now_us, &c);
     }
     *dropped = c.dropped;
     return c.count;
@@ -236,17 +238,17 @@ size_t limits_export(struct limits *t, const struct limit *limit, int64_t now_us
 
 /* ---- hearing ---- */
 
-void limits_settle(struct limits *t, uint64_t key, const struct limit *limit, int64_t arrival_us) {
+void limits_settle(struct limits *t, uint64_t key, int64_t arrival_us) {
     size_t at = set_of(t, key);
     struct entry *e = find_or_make(lock_set(t, at), key);
-    e->arrival_us = arrival_us + e->untold * limit->gap_us;
+    e->arrival_us = arrival_us + e->untold_us;
     unlock_set(t, at);
 }
 
-void limits_learn(struct limits *t, uint64_t key, const struct limit *limit, int64_t arrival_us) {
+void limits_learn(struct limits *t, uint64_t key, int64_t arrival_us) {
     size_t at = set_of(t, key);
     struct entry *e = find_or_make(lock_set(t, at), key);
-    int64_t then_us = arrival_us + e->untold * limit->gap_us;
+    int64_t then_us = arrival_us + e->untold_us;
     if (then_us > e->arrival_us)
         e->arrival_us = then_us;
     unlock_set(t, at);

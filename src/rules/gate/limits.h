@@ -17,6 +17,9 @@
 
 struct limits;
 
+/* Keys of one table may have limits of different rates, and a key's may change: what is kept is
+ * time. They should agree in burst * gap, the time in which all that was used is there again. */
+
 /* Room for `keys`, rounded up to a power of two, 24 bytes each. */
 struct limits *limits_new(size_t keys, const uint8_t hash_key[16]);
 /* NULL is fine. */
@@ -43,7 +46,8 @@ int64_t limits_arrival_us(struct limits *t, uint64_t key);
  * alike when they share the hash key. Times cross as "how far ahead of now", so that clocks need
  * not agree. */
 
-/* What was taken here since the last export, as time (takes * gap; negative: given back). */
+/* What was taken here since the last export, as time (the gap of each; negative: given back). So
+ * replicas need not agree on a key's rate: each counts what it took by its own. */
 struct limits_told {
     uint64_t key;
     int64_t spent_us;
@@ -52,10 +56,10 @@ struct limits_told {
 
 /* Tells up to `max` keys in `out`, those that are nearest their limit, in no order, and returns how
  * many. All others are told never: *dropped counts them. Costs a look at what was used only. */
-size_t limits_export(struct limits *t, const struct limit *limit, int64_t now_us,
-                     struct limits_told *out, size_t max, size_t *dropped);
+size_t limits_export(struct limits *t, int64_t now_us, struct limits_told *out, size_t max,
+                     size_t *dropped);
 /* The ledger's word on a key that was told: its integer, to which is added what was taken here
  * since. */
-void limits_settle(struct limits *t, uint64_t key, const struct limit *limit, int64_t arrival_us);
+void limits_settle(struct limits *t, uint64_t key, int64_t arrival_us);
 /* The same for a key that others have told: it never falls by that. */
-void limits_learn(struct limits *t, uint64_t key, const struct limit *limit, int64_t arrival_us);
+void limits_learn(struct limits *t, uint64_t key, int64_t arrival_us);

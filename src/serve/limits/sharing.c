@@ -84,8 +84,7 @@ static void note(struct sharing *sh, bool is_shared) {
 
 /* ---- what we hear ---- */
 
-typedef void take_over(struct limits *t, uint64_t key, const struct limit *limit,
-                       int64_t arrival_us);
+typedef void take_over(struct limits *t, uint64_t key, int64_t arrival_us);
 
 /* The reply's times are of when Redis spoke, so not before we asked: counted from then nobody waits
  * longer than he must. */
@@ -96,7 +95,7 @@ static void hear(struct sharing *sh, enum limiting_count which, struct span blob
         int64_t ahead_us = (int64_t)get(blob.ptr + 8);
         bool plausible = key != 0 && ahead_us > -(INT64_C(1) << 50) && ahead_us < INT64_C(1) << 50;
         if (plausible)
-            call(table, key, &sh->limit[which], sh->told_us + ahead_us);
+            call(table, key, sh->told_us + ahead_us);
     }
 }
 
@@ -127,8 +126,8 @@ static struct span gather(struct sharing *sh, enum limiting_count which, int64_t
     sh->limit[which] = (struct limit){0};
     if (!limiting_limit(sh->shared->config, which, &sh->limit[which]))
         return SPAN("");
-    size_t told = limits_export(limiting_table(sh->shared->limiting, which), &sh->limit[which],
-                                now_us, sh->chosen, SHARING_KEYS, &dropped);
+    size_t told = limits_export(limiting_table(sh->shared->limiting, which), now_us, sh->chosen,
+                                SHARING_KEYS, &dropped);
     for (const struct limits_told *k = sh->chosen; k < sh->chosen + told; k++)
         at = put(put(put(at, k->key), (uint64_t)k->spent_us), (uint64_t)k->ahead_us);
     count(told, dropped);
@@ -137,11 +136,10 @@ static struct span gather(struct sharing *sh, enum limiting_count which, int64_t
 
 /* What was counted alone is no debt to the others: it was our part. */
 static void forget_untold(struct sharing *sh, int64_t now_us) {
-    static const struct limit any = {1, 1};
     size_t dropped;
     for (size_t i = 0; i < LIMITING_COUNTS; i++)
-        (void)limits_export(limiting_table(sh->shared->limiting, (enum limiting_count)i), &any,
-                            now_us, NULL, 0, &dropped);
+        (void)limits_export(limiting_table(sh->shared->limiting, (enum limiting_count)i), now_us,
+                            NULL, 0, &dropped);
 }
 
 /* The words of the script, kept together while they are sent. */
