@@ -255,7 +255,7 @@ const struct config_row config_rows[] = {
     INTEGER(limits, connects_per_agent, "5", "0", "10000", RELOAD,
             "connects per agent and minute for which the controller is asked; 0: no limit"),
     INTEGER(limits, connect_failures_per_agent, "5", "0", "10000", RELOAD,
-            "failed connects per agent and minute; more lock it for unknown secrets; 0: no limit"),
+            "wrong secrets per agent and minute; more lock it for unknown secrets; 0: no limit"),
     DURATION(limits, lockout_gap, "10s", "100ms", "10m", RELOAD,
              "how often an unknown secret of a locked agent is tried all the same"),
     INTEGER(limits, connect_failures_per_ip, "20", "0", "10000", RELOAD,

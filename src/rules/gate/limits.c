@@ -74,6 +74,13 @@ uint64_t limits_key(const struct limits *t, char what, struct span bytes) {
     return hash ? hash : 1;
 }
 
+/* Both are keyed hashes, so nobody can choose two pairs that meet. */
+uint64_t limits_key_of_both(uint64_t a, uint64_t b) {
+    uint64_t key = (a ^ (b << 32 | b >> 32)) * UINT64_C(0x9e3779b97f4a7c15);
+    key ^= key >> 29;
+    return key ? key : 1;
+}
+
 /* ---- sets ---- */
 
 static size_t set_of(const struct limits *t, uint64_t key) {

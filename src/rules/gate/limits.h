@@ -26,6 +26,8 @@ struct limits *limits_new(size_t keys, const uint8_t hash_key[16]);
 void limits_free(struct limits *t);
 /* Never 0. `what` tells kinds of keys apart that may be spelled alike. */
 uint64_t limits_key(const struct limits *t, char what, struct span bytes);
+/* The key of two keys together, an agent at an address, say. */
+uint64_t limits_key_of_both(uint64_t a, uint64_t b);
 
 /* Takes one, or says in *wait_us when it may come again. */
 bool limits_take(struct limits *t, uint64_t key, const struct limit *limit, int64_t now_us,

@@ -20,9 +20,10 @@ struct locked {
 };
 
 struct lockout {
-    pthread_mutex_t lock; /* of `locked` */
-    struct limits *tries;
-    size_t sets; /* a power of two */
+    pthread_mutex_t lock;  /* of `locked` */
+    struct limits *tries;  /* judged: per agent */
+    struct limits *shares; /* per agent and address */
+    size_t sets;           /* a power of two */
     struct locked *locked;
 };
 
@@ -30,6 +31,7 @@ struct lockout *lockout_new(size_t agents, size_t keys, const uint8_t hash_key[1
     struct lockout *l = must_zalloc(sizeof *l);
     pthread_mutex_init(&l->lock, NULL);
     l->tries = limits_new(keys, hash_key);
+    l->shares = limits_new(keys, hash_key);
     l->sets = 1;
     while (l->sets * WAYS < agents)
         l->sets *= 2;
@@ -42,6 +44,7 @@ void lockout_free(struct lockout *l) {
         return;
     pthread_mutex_destroy(&l->lock);
     limits_free(l->tries);
+    limits_free(l->shares);
     free(l->locked);
     free(l);
 }
@@ -112,27 +115,59 @@ static int64_t ask_place(struct locked *e, uint64_t address, int64_t now_us, int
 
 /* ---- the whole ---- */
 
+/* NULL: not locked. Locks it where too many have failed, here or at other replicas. */
+static struct locked *find_or_lock(struct lockout *l, const struct lockout_policy *policy,
+                                   uint64_t agent, int64_t now_us) {
+    struct locked *e = find(l, agent, now_us);
+    if (!e && limits_wait_us(l->tries, agent, &policy->limit, now_us) > 0)
+        e = make(l, agent, now_us, policy->place_gap_us);
+    return e;
+}
+
 int64_t lockout_try(struct lockout *l, const struct lockout_policy *policy, uint64_t agent,
-                    uint64_t address, int64_t now_us) {
+                    uint64_t address, int64_t now_us, enum lockout_hold *hold) {
     int64_t wait_us = 0;
     pthread_mutex_lock(&l->lock);
-    struct locked *e = find(l, agent, now_us);
-    if (!e && !limits_take(l->tries, agent, &policy->limit, now_us, &wait_us))
-        e = make(l, agent, now_us, policy->place_gap_us);
-    wait_us = e ? ask_place(e, address, now_us, policy->place_gap_us) : 0;
+    struct locked *e = find_or_lock(l, policy, agent, now_us);
+    if (e)
+        wait_us = ask_place(e, address, now_us, policy->place_gap_us);
+    pthread_mutex_unlock(&l->lock);
+    *hold = LOCKOUT_PLACE;
+    if (!e) {
+        *hold = LOCKOUT_SHARE;
+        (void)limits_take(l->shares, limits_key_of_both(agent, address), &policy->limit, now_us,
+                          &wait_us);
+    }
+    if (wait_us > 0)
+        *hold = LOCKOUT_NOTHING;
+    return wait_us;
+}
+
+int64_t lockout_try_again(struct lockout *l, const struct lockout_policy *policy, uint64_t agent,
+                          uint64_t address, int64_t now_us) {
+    int64_t wait_us = 0;
+    pthread_mutex_lock(&l->lock);
+    struct locked *e = find_or_lock(l, policy, agent, now_us);
+    if (e)
+        wait_us = ask_place(e, address, now_us, policy->place_gap_us);
     pthread_mutex_unlock(&l->lock);
     return wait_us;
 }
 
-void lockout_forgive(struct lockout *l, const struct lockout_policy *policy, uint64_t agent) {
-    limits_refund(l->tries, agent, &policy->limit);
+void lockout_return(struct lockout *l, const struct lockout_policy *policy, uint64_t agent,
+                    uint64_t address) {
+    limits_refund(l->shares, limits_key_of_both(agent, address), &policy->limit);
 }
 
-void lockout_failed(struct lockout *l, uint64_t agent, int64_t now_us) {
+void lockout_failed(struct lockout *l, const struct lockout_policy *policy, uint64_t agent,
+                    int64_t now_us) {
+    int64_t wait_us;
     pthread_mutex_lock(&l->lock);
     struct locked *e = find(l, agent, now_us);
     if (e)
         e->until_us = now_us + LOCKOUT_LOCKED_US;
+    else /* beyond the limit it is not owed: the next try locks the agent, and that lasts */
+        (void)limits_take(l->tries, agent, &policy->limit, now_us, &wait_us);
     pthread_mutex_unlock(&l->lock);
 }
 

@@ -22,6 +22,7 @@ struct outcome {
     char *body;
     size_t body_len;
     int64_t took_us; /* the controller, to begin with its answer; 0: there was none */
+    uint64_t site;   /* whose address it counted against (serve/limits/limiting); 0: nobody's */
 };
 
 /* One that waits: a flight's leader, or a follower. */
@@ -40,7 +41,7 @@ struct passenger {
     int64_t began_ms;    /* monotonic */
     struct fetch *fetch; /* leader */
     struct outcome *outcome;
-    struct attempt attempt; /* leader: what it took from the limits */
+    struct attempt attempt; /* what it took from the limits; followers: whom a failure counts for */
     enum err denied;        /* leader: see struct flying_ticket */
     int retry_after_s;
     int64_t peers_seen; /* leader: the last purge of any replica when it took off */

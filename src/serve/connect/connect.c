@@ -53,8 +53,10 @@ struct boarding {
 static struct boarding limit(struct serve *s, struct agent *agent, struct request *r,
                              const struct grant_pass *pass, const struct plan_facts *facts) {
     struct boarding b = {.error = ERR_OK};
-    if (facts->known && facts->written && !facts->no_cache)
+    if (facts->known && facts->written && !facts->no_cache) {
+        limiting_exempt(s, r);
         return b;
+    }
     b.error = limiting_ask(s, r, pass->proof, facts->known, &b.retry_after_s);
     if (b.error != ERR_OK && facts->known && facts->age != GRANT_DEAD)
         b.grant = grant_ref(agent->grant);
@@ -75,7 +77,9 @@ static struct boarding board(struct serve *s, struct agent *agent, struct reques
         return (struct boarding){.grant = grant_ref(agent->grant)};
     bool looks = may_be_shared(s, &facts);
     struct boarding b = {.error = ERR_OK};
-    if (!follows)
+    if (follows)
+        limiting_exempt(s, r);
+    else
         b = limit(s, agent, r, pass, &facts);
     if (b.error != ERR_OK && !looks)
         return b;
@@ -132,10 +136,21 @@ static void connect_with_secret(struct serve *s, struct request *r, struct span 
     grant_pass_cleanse(&pass);
 }
 
+/* A connect that is refused here, with a 4xx, counts as a failure. False: its address has too many,
+ * and was told so. */
+static bool count_failure(struct serve *s, struct request *r) {
+    int retry_after_s = 0;
+    enum err error = limiting_malformed(s, r, &retry_after_s);
+    if (error != ERR_OK)
+        request_refuse_until(s, r, error, retry_after_s);
+    return error == ERR_OK;
+}
+
 /* A body that we do not read: its secret is nobody's we know, and limited like one. */
 static void connect_unread(struct serve *s, struct request *r) {
     int retry_after_s = 0;
-    enum err error = r->has_agent ? limiting_ask(s, r, NULL, false, &retry_after_s) : ERR_OK;
+    enum err error = r->has_agent ? limiting_ask(s, r, NULL, false, &retry_after_s)
+                                  : limiting_malformed(s, r, &retry_after_s);
     metric_add(METRIC_CONNECT_BYPASS, 1);
     if (error == ERR_OK)
         forward_journey(s, r);
@@ -153,9 +168,11 @@ void connect_journey(struct serve *s, struct request *r) {
     if (verdict.kind == PAYLOAD_FOREIGN) {
         connect_unread(s, r);
     } else if (verdict.kind != PAYLOAD_FINE) {
-        request_refuse_payload(s, r, &verdict);
+        if (count_failure(s, r))
+            request_refuse_payload(s, r, &verdict);
     } else if (!r->has_agent) {
-        request_refuse(s, r, ERR_BAD_AGENT_ID);
+        if (count_failure(s, r))
+            request_refuse(s, r, ERR_BAD_AGENT_ID);
     } else {
         connect_with_secret(s, r, (struct span){secret, secret_len});
     }

@@ -65,11 +65,24 @@ static void count_collapsed(const struct outcome *o) {
     metric_add(METRIC_BCRYPTS_AVOIDED, let_in); /* from an older grant: counted when answered */
 }
 
+/* What the leader's address was charged for is not charged to it once more. */
+static enum attempt_end follower_end(const struct passenger *p) {
+    const struct outcome *o = p->outcome;
+    if (o->hit || o->grant)
+        return ATTEMPT_CACHED;
+    if (o->error != ERR_OK)
+        return ATTEMPT_UNDONE;
+    enum attempt_end end = limiting_end_of(o->status);
+    return end != ATTEMPT_LET_IN && o->site == p->attempt.site ? ATTEMPT_UNDONE : end;
+}
+
 static void on_landed(struct letter *letter, void *receiver) {
     (void)receiver;
     struct passenger *p = container_of(letter, struct passenger, landed);
-    if (p->caller.x)
+    if (p->caller.x) {
         count_collapsed(p->outcome);
+        limiting_ended(p->serve, &p->attempt, follower_end(p));
+    }
     aboard_answer(p);
     aboard_free(p);
 }
@@ -156,11 +169,13 @@ static struct outcome *land(struct passenger *leader, const struct fetched *f,
     return make_outcome(f, older, stored);
 }
 
+/* A 401, 403 or 404 that is not the controller's own says nothing of the secret. */
 static enum attempt_end attempt_end(const struct fetched *f) {
     char message[256];
-    if (controller_failed(f))
+    if (f->error != ERR_OK)
         return ATTEMPT_UNDONE;
-    return fetched_is_verdict(f, message) ? ATTEMPT_REFUSED : ATTEMPT_FINE;
+    enum attempt_end end = limiting_end_of(f->status);
+    return end == ATTEMPT_WRONG && !fetched_is_verdict(f, message) ? ATTEMPT_REFUSED : end;
 }
 
 static void on_fetched(void *arg, const struct fetched *fetched) {
@@ -171,9 +186,11 @@ static void on_fetched(void *arg, const struct fetched *fetched) {
         f.error = leader->denied;
         f.retry_after_s = leader->retry_after_s;
     }
+    uint64_t site = leader->attempt.site;
     limiting_ended(leader->serve, &leader->attempt, attempt_end(&f));
     leader->fetch = NULL;
     leader->outcome = land(leader, &f, &followers);
+    leader->outcome->site = site;
     aboard_tell_followers(&followers, leader->outcome);
     if (leader->caller.x)
         metric_add(leader->outcome->grant ? METRIC_CONNECT_STALE : METRIC_CONNECT_MISS, 1);
@@ -225,7 +242,9 @@ static void on_leader_tired(void *arg) {
         timer_start(&leader->patience, left_ms(leader));
         return;
     }
-    if (!answered)
+    if (answered)
+        leader->attempt.site = 0; /* let in: what the controller says now counts against no address */
+    else
         caller_refuse(leader->serve, &leader->caller, ERR_UPSTREAM_TIMEOUT);
     leader->caller.x = NULL;
 }

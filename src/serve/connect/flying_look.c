@@ -103,7 +103,7 @@ static void on_looked(void *arg, const struct looked *found) {
         return;
     }
     p->outcome = hit;
-    limiting_ended(p->serve, &p->attempt, ATTEMPT_UNDONE);
+    limiting_ended(p->serve, &p->attempt, ATTEMPT_CACHED);
     metric_add(METRIC_CONNECT_HIT, p->caller.x != NULL);
     aboard_answer(p);
     aboard_free(p);

@@ -49,17 +49,10 @@ struct forwarding {
     struct str first; /* of the body */
 };
 
-/* A 401 or 404 to a connect: a wrong secret, or no such agent. */
-static enum attempt_end attempt_end(int status) {
-    if (status == 0 || status == 429 || status >= 500)
-        return ATTEMPT_UNDONE;
-    return status == 401 || status == 404 ? ATTEMPT_REFUSED : ATTEMPT_FINE;
-}
-
 static void forwarding_free(struct forwarding *f) {
     if (f->is_connect)
         timer_stop(&f->answer_by);
-    limiting_ended(f->serve, &f->attempt, attempt_end(f->status));
+    limiting_ended(f->serve, &f->attempt, limiting_end_of(f->status));
     caller_release(&f->caller);
     str_release(&f->fields);
     str_release(&f->first);
@@ -198,8 +191,8 @@ static void fail_answer(struct forwarding *f, enum err error, int retry_after_s)
 /* The controller cannot have seen it. */
 static bool never_sent(enum err error) {
     return error == ERR_UPSTREAM_CONNECT || error == ERR_UPSTREAM_TLS || error == ERR_OVERLOADED ||
-           error == ERR_TOO_MANY_FAILURES || error == ERR_CONTROLLER_BUSY ||
-           error == ERR_CONTROLLER_DOWN;
+           error == ERR_TOO_MANY_FAILURES || error == ERR_AGENT_LOCKED ||
+           error == ERR_CONTROLLER_BUSY || error == ERR_CONTROLLER_DOWN;
 }
 
 static void on_done(void *arg, enum err error, int retry_after_s) {
@@ -376,6 +369,6 @@ void forward_journey(struct serve *s, struct request *r) {
         send_request(s, r);
         return;
     }
-    limiting_ended(s, &r->attempt, ATTEMPT_UNDONE);
+    limiting_ended(s, &r->attempt, ATTEMPT_REFUSED); /* here: nobody judged a secret */
     request_refuse(s, r, error);
 }

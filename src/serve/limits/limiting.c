@@ -157,31 +157,32 @@ static enum err refuse(enum err error, enum metric counted, int64_t wait_us, int
 }
 
 /* Has its address failed too often? */
-static enum err judge_site(struct serve *s, const struct attempt *a, int *after_s) {
+static enum err judge_site(struct serve *s, uint64_t site, int *after_s) {
     struct limit limit;
     if (!find_limit(s, LIMITING_FAILURES, &limit))
         return ERR_OK;
-    int64_t wait_us =
-        limits_wait_us(s->shared->limiting->failures, a->site, &limit, clock_mono_us());
+    int64_t wait_us = limits_wait_us(s->shared->limiting->failures, site, &limit, clock_mono_us());
     return wait_us == 0 ? ERR_OK
                         : refuse(ERR_TOO_MANY_FAILURES, METRIC_LIMITED_ADDRESS, wait_us, after_s);
 }
 
-/* Is its agent locked? */
+/* Is its agent locked, for all or for its address? */
 static enum err judge_agent(struct serve *s, struct attempt *a, int *after_s) {
+    struct lockout *lockout = s->shared->limiting->lockout;
     struct lockout_policy policy;
+    int64_t wait_us = 0, now_us = clock_mono_us();
     if (!find_lockout_policy(s, &policy))
         return ERR_OK;
-    int64_t wait_us =
-        lockout_try(s->shared->limiting->lockout, &policy, a->agent, a->site, clock_mono_us());
-    if (wait_us > 0)
-        return refuse(ERR_AGENT_LOCKED, METRIC_LIMITED_LOCKOUT, wait_us, after_s);
-    a->tried = true;
-    return ERR_OK;
+    if (a->hold == LOCKOUT_NOTHING)
+        wait_us = lockout_try(lockout, &policy, a->agent, a->site, now_us, &a->hold);
+    else if (a->hold == LOCKOUT_SHARE)
+        wait_us = lockout_try_again(lockout, &policy, a->agent, a->site, now_us);
+    return wait_us == 0 ? ERR_OK
+                        : refuse(ERR_AGENT_LOCKED, METRIC_LIMITED_LOCKOUT, wait_us, after_s);
 }
 
 static enum err try_unknown(struct serve *s, struct attempt *a, int *after_s) {
-    enum err error = judge_site(s, a, after_s);
+    enum err error = judge_site(s, a->site, after_s);
     return error == ERR_OK ? judge_agent(s, a, after_s) : error;
 }
 
@@ -215,29 +216,58 @@ enum err limiting_ask(struct serve *s, struct request *r, const uint8_t *proof, 
     return error;
 }
 
-enum err limiting_ask_again(struct serve *s, const struct attempt *a, int *after_s) {
-    return a->unknown ? judge_site(s, a, after_s) : ERR_OK;
+void limiting_exempt(struct serve *s, struct request *r) {
+    r->attempt = (struct attempt){.agent = agent_key(s->shared->limiting, &r->agent),
+                                  .site = site_key(s->shared->limiting, r)};
 }
 
-static void note_failure(struct serve *s, const struct attempt *a) {
-    struct limiting *l = s->shared->limiting;
-    int64_t now_us = clock_mono_us();
+enum err limiting_ask_again(struct serve *s, struct attempt *a, int *after_s) {
+    return a->unknown ? try_unknown(s, a, after_s) : ERR_OK;
+}
+
+static void count_failure(struct serve *s, uint64_t site) {
     struct limit limit;
-    lockout_failed(l->lockout, a->agent, now_us);
     if (find_limit(s, LIMITING_FAILURES, &limit))
-        limits_charge(l->failures, a->site, &limit, now_us);
+        limits_charge(s->shared->limiting->failures, site, &limit, clock_mono_us());
+}
+
+enum err limiting_malformed(struct serve *s, const struct request *r, int *after_s) {
+    uint64_t site = site_key(s->shared->limiting, r);
+    enum err error = judge_site(s, site, after_s);
+    if (error == ERR_OK)
+        count_failure(s, site);
+    return error;
+}
+
+enum attempt_end limiting_end_of(int status) {
+    if (status / 100 == 2)
+        return ATTEMPT_LET_IN;
+    if (status == 401 || status == 403 || status == 404)
+        return ATTEMPT_WRONG;
+    return status / 100 == 4 && status != 429 ? ATTEMPT_REFUSED : ATTEMPT_UNDONE;
+}
+
+static void end_try(struct serve *s, const struct attempt *a, enum attempt_end end) {
+    struct lockout *lockout = s->shared->limiting->lockout;
+    struct lockout_policy policy;
+    if (!find_lockout_policy(s, &policy))
+        return;
+    if (end == ATTEMPT_WRONG)
+        lockout_failed(lockout, &policy, a->agent, clock_mono_us());
+    else if (end != ATTEMPT_REFUSED && a->hold == LOCKOUT_SHARE)
+        lockout_return(lockout, &policy, a->agent, a->site);
 }
 
 void limiting_ended(struct serve *s, struct attempt *a, enum attempt_end end) {
     struct limiting *l = s->shared->limiting;
     struct limit limit;
-    struct lockout_policy policy;
-    if (a->taken && end == ATTEMPT_UNDONE && find_limit(s, LIMITING_CONNECTS, &limit))
+    bool not_asked = end == ATTEMPT_UNDONE || end == ATTEMPT_CACHED;
+    if (a->taken && not_asked && find_limit(s, LIMITING_CONNECTS, &limit))
         limits_refund(l->connects, a->pair, &limit);
-    if (a->unknown && end == ATTEMPT_REFUSED)
-        note_failure(s, a);
-    else if (a->tried && find_lockout_policy(s, &policy))
-        lockout_forgive(l->lockout, &policy, a->agent);
+    if (a->unknown)
+        end_try(s, a, end);
+    if (a->site && (end == ATTEMPT_REFUSED || end == ATTEMPT_WRONG))
+        count_failure(s, a->site);
     *a = (struct attempt){0};
 }
 

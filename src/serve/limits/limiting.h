@@ -1,13 +1,20 @@
-/* Who asks for too much: an agent's connects and calls, an address' wrong secrets, an agent whose
+/* Who asks for too much: an agent's connects and calls, an address' failed connects, an agent whose
  * secret is being guessed. Decided by rules/gate/limits and rules/gate/lockout; what a refusal says
  * in Retry-After is when the next one will be taken.
  *
- *   connects        asks of the controller per (agent, secret): beyond, a known secret is served
- *                   from cache. Answers from cache and followers of a flight cost nothing
- *   unknown secrets  are tried as long as neither their address has failed too often nor their
- *                   agent is locked. Whoever is let in gets his try back
- *   calls           of agents we can tell by their token, heartbeats and connects excepted
- *   control         disconnects and forwarded heartbeats of an identity, agent or user
+ *   connects   asks of the controller per (agent, secret): beyond, a known secret is served from
+ *              cache. Answers from cache and followers of a flight cost nothing
+ *   failures   every connect that lets nobody in counts once against its address: each 4xx but
+ *              429, of the controller or of the gateway. Never a 5xx, a timeout, or what the
+ *              gateway refuses by its load and its limits; nor a refusal repeated from memory,
+ *              which has counted
+ *   tries      of unknown secrets: as long as neither their address has failed too often nor their
+ *              agent is locked. In flight they count for their own address alone; for the agent
+ *              only those count that were found wrong (rules/gate/lockout)
+ *   calls      of agents we can tell by their token, heartbeats and connects excepted
+ *   control    disconnects and forwarded heartbeats of an identity, agent or user
+ *
+ * A secret that the gateway knows passes whatever its address or others have done.
  *
  * Configured as limits.*; a limit of 0 is none. With limits.rate_limit_fields answers to calls, and
  * refusals of connects, tell what is left.
@@ -32,16 +39,28 @@ void limiting_free(struct limiting *l);
 enum err limiting_ask(struct serve *s, struct request *r, const uint8_t *proof, bool known,
                       int *retry_after_s);
 
+/* A connect that takes nothing from the limits: r->attempt, too, is to be ended by limiting_ended,
+ * and counts against its address when it fails. */
+void limiting_exempt(struct serve *s, struct request *r);
+
 /* It has waited for its turn, and others have failed meanwhile: may it still go? As limiting_ask. A
  * burst of wrong secrets would else be asked for as a whole before the first has failed. */
-enum err limiting_ask_again(struct serve *s, const struct attempt *a, int *retry_after_s);
+enum err limiting_ask_again(struct serve *s, struct attempt *a, int *retry_after_s);
+
+/* A connect that the gateway itself refuses with a 4xx: ERR_OK, it was counted; or what to refuse
+ * it with instead, for its address has failed too often. */
+enum err limiting_malformed(struct serve *s, const struct request *r, int *retry_after_s);
 
 enum attempt_end {
-    ATTEMPT_FINE,    /* let in, or refused for other reasons than the secret */
-    ATTEMPT_REFUSED, /* by the controller: a wrong secret, or no such agent */
+    ATTEMPT_LET_IN,  /* by the controller */
+    ATTEMPT_CACHED,  /* let in, and the controller was not asked */
+    ATTEMPT_REFUSED, /* a 4xx that says nothing of the secret */
+    ATTEMPT_WRONG,   /* by the controller: a wrong secret, or no such agent */
     ATTEMPT_UNDONE,  /* nobody judged it: the controller's trouble, or it was not asked */
 };
 
+/* What the controller's status says; 0: there was no answer. */
+enum attempt_end limiting_end_of(int status);
 /* How the attempt ended; harmless when it has ended, or never began. */
 void limiting_ended(struct serve *s, struct attempt *a, enum attempt_end end);
 
@@ -57,7 +76,7 @@ enum err limiting_control(struct serve *s, const struct request *r, int *retry_a
 enum limiting_count {
     LIMITING_CONNECTS, /* per agent and secret */
     LIMITING_FAILURES, /* per address */
-    LIMITING_TRIES,    /* of unknown secrets, per agent */
+    LIMITING_TRIES,    /* wrong secrets, per agent */
     LIMITING_CALLS,    /* per agent */
     LIMITING_CONTROL,  /* per identity */
     LIMITING_COUNTS

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "rules/gate/lockout.h"
 #include "rules/wire/client_address.h"
 #include "rules/wire/headers.h"
 #include "rules/wire/payload.h"
@@ -13,9 +14,10 @@ enum { REQUEST_ALLOWANCE_MAX = 128 };
 
 /* What a connect took from the limits (serve/limits/limiting); all zero: nothing. */
 struct attempt {
-    uint64_t agent, site, pair; /* keys */
-    bool unknown;               /* the secret: a refusal counts against its address and agent */
-    bool taken, tried;          /* from the connects, from the tries */
+    uint64_t agent, site, pair; /* keys; of the site 0: it counts against no address */
+    bool unknown;               /* the secret: a refusal counts against its agent, too */
+    bool taken;                 /* from the connects */
+    enum lockout_hold hold;     /* of the agent's tries */
 };
 
 /* A request being judged; lives on the stack. Spans borrow the server's bytes. */
