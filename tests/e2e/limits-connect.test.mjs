@@ -1,5 +1,5 @@
-// Connects that let nobody in: they count against their address, however they are answered; and what
-// one address has under way makes no other wait.
+// Connects that let nobody in: they count against their address, however they are answered; what one
+// address has under way makes no other wait; and where many agents are known there may be more.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { eventually } from './support/child.mjs';
@@ -76,7 +76,7 @@ describe('connects under way from one address', SUITE, () => {
                 held.open();
                 const answers = await agents;
                 assert.deepEqual([...new Set(answers.map(({ status }) => status))], [201]);
-                if (attacked) assertJudged(await Promise.all(attack), 400, 20);
+                if (attacked) assertJudged(await Promise.all(attack), 400, 22);
             });
         })();
     };
@@ -222,6 +222,55 @@ describe('what counts against an address', SUITE, () => {
                 assert.equal((await wrong(gateway, 2, gateway.target.localAddress)).status, 401, 'its second');
                 assertLimited(await wrong(gateway, 3), 'GATEWAY_TOO_MANY_FAILURES');
             }
+        });
+    });
+});
+
+describe('an address where agents are known', SUITE, () => {
+    const NAT = '127.0.0.2', KNOWN = 20, LIMIT = 20 + 2 * KNOWN;
+    const learn = {
+        'by their connects': (nat) => many(KNOWN, 0, async (n) => assert.equal((await connect(nat, n)).status, 201)),
+        'by their heartbeats': (nat) => many(KNOWN, 0, async (n) => assert.equal((await beat(nat, n)).status, 201)),
+    };
+    for (const [how, come] of Object.entries(learn))
+        test(`may have two more failures for each of them, known ${how}`, () =>
+            using({}, async (gateway) => {
+                const nat = from(gateway, NAT);
+                await come(nat);
+                assertJudged(await many(LIMIT + 30, 100, (n) => wrong(nat, n)), 401, LIMIT);
+                assertLimited(await connect(nat, 50), 'GATEWAY_TOO_MANY_FAILURES');
+                assertJudged(await many(50, 200, (n) => wrong(gateway, n)), 401, 20);
+            }));
+
+    test('those known from the cache count where they are now', () =>
+        using({}, async (gateway) => {
+            await learn['by their connects'](gateway);
+            const nat = from(gateway, NAT);
+            for (const answer of await many(KNOWN, 0, (n) => connect(nat, n)))
+                assert.match(answer.header('cache-status'), /hit/);
+            assertJudged(await many(LIMIT + 30, 100, (n) => wrong(nat, n)), 401, LIMIT);
+        }));
+
+    test('an agent\'s token makes one known, whichever ids it is shown for', () =>
+        using({ config: { jwt: { binding: 'report' } } }, async (gateway) => {
+            const nat = from(gateway, NAT), token = agentToken(agentId(1));
+            for (const { status } of await many(50, 0, (n) => beat(nat, n, token))) assert.equal(status, 201);
+            assertJudged(await many(50, 100, (n) => wrong(nat, n)), 401, 22);
+        }));
+
+    test('in an outage of the controller\'s database nobody is locked out', async () => {
+        let outage = false;
+        const letIn = lettingIn(() => refusing(401, 'Invalid credentials'));
+        const stub = await Controller.start((request) =>
+            outage && request.path.endsWith('/connect') ? refusing(403, 'Cannot tell') : letIn(request));
+        await using({ stub, config: { connect_cache: { enabled: false } } }, async (gateway) => {
+            const nat = from(gateway, NAT);
+            await learn['by their connects'](nat);
+            outage = true;
+            for (let round = 0; round < 2; round++)
+                for (const answer of await many(KNOWN, 0, (n) => connect(nat, n))) assert.equal(answer.status, 403, answer.text);
+            outage = false;
+            for (const answer of await many(KNOWN + 1, 0, (n) => connect(nat, n))) assert.equal(answer.status, 201, answer.text);
         });
     });
 });

@@ -143,19 +143,20 @@ describe('wrong secrets from one address', SUITE, () => {
         for (let n = first; n < first + count; n++) await assertFails(gateway, n);
     };
 
-    test('are refused beyond twenty, those we know and other addresses are not', () =>
+    test('are refused beyond twenty, and two for each agent known there; those we know and other addresses are not', () =>
         using({}, async (gateway, stub) => {
             const twenty = (first, one) => Promise.all(Array.from({ length: 20 }, (_, k) => one(first + k)));
             await assertConnects(gateway, 1, MISS);
-            // At once: three seconds later one more would be let through.
+            // At once: some seconds later one more would be let through.
             await twenty(100, (n) => assertFails(gateway, n));
+            for (const n of [120, 121]) await assertFails(gateway, n); // for the agent that is known here
             for (const answer of await twenty(200, (n) => connect(gateway, n, wrong(n))))
                 assertRefused(answer, 'GATEWAY_TOO_MANY_FAILURES');
             await assertConnects(gateway, 1, HIT);
             assertRefused(await connect(gateway, 2), 'GATEWAY_TOO_MANY_FAILURES');
             await assertConnects(from(gateway, '127.0.0.2'), 2, MISS);
             await assertConnects(gateway, 2, HIT);
-            assert.equal(await bcrypts(stub), 22);
+            assert.equal(await bcrypts(stub), 24);
         }));
 
     test('repeats of a remembered refusal do not count', () =>

@@ -63,6 +63,7 @@ struct agent {
     bool owed;     /* the controller heard a disconnect, and no connect since */
     bool refreshing; /* a refresh waits (serve/connect/refresh.c) */
     struct revocation revoked;
+    uint64_t counted; /* at which address, and in which period (serve/limits/limiting); 0: never */
     /* heartbeats */
     struct beat_state beat;
     struct bytes body, token; /* of the newest beat */

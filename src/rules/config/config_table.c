@@ -259,7 +259,8 @@ const struct config_row config_rows[] = {
     DURATION(limits, lockout_gap, "10s", "100ms", "10m", RELOAD,
              "how often an unknown secret of a locked agent is tried all the same"),
     INTEGER(limits, connect_failures_per_ip, "20", "0", "10000", RELOAD,
-            "failed connects per address (IPv6: /64) and minute; 0: no limit"),
+            "failed connects per address (IPv6: /64) and minute, and two more for each agent "
+            "known there; 0: no limit"),
     INTEGER(limits, api_rate, "50", "0", "10000", RELOAD,
             "calls per agent and second, heartbeats and connects excepted; 0: no limit"),
     INTEGER(limits, api_burst, "100", "1", "100000", RELOAD,

@@ -67,6 +67,8 @@ static struct boarding limit(struct serve *s, struct agent *agent, struct reques
 static struct boarding board(struct serve *s, struct agent *agent, struct request *r,
                              const struct grant_pass *pass) {
     struct plan_facts facts = facts_gather(s, agent, pass, wants_no_cache(r));
+    if (facts.known)
+        limiting_known(s, r, agent);
     /* To follow a flight that is in the air costs the controller nothing. */
     bool follows = flying_is_asked(s, agent, pass);
     bool may_ask = !plan_needs_place(&facts) || follows || refresh_take_place(s);

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/metric.h"
 #include "base/panic.h"
+#include "rules/gate/known_agents.h"
 #include "rules/gate/lockout.h"
 
 #include <stdatomic.h>
@@ -15,6 +16,13 @@ enum {
     CONTROLLERS = 16384, /* identities with disconnects or forwarded heartbeats */
     TRIES = 65536,       /* agents of whom unknown secrets were tried */
     LOCKED = 4096,       /* agents locked */
+    KNOWN = 262144,      /* agents known at an address */
+    HOMES = 65536,       /* addresses where agents are known */
+    /* More failures a minute for each agent known at an address: a refused secret is asked for
+     * again after half a minute, when the gateway has forgotten the refusal
+     * (rules/agents/refusals). */
+    FAILURES_PER_AGENT = 2,
+    FAILURES_MAX = 60 * LIMIT_PER_SECOND_MAX, /* a minute */
 };
 
 /* What a key is about. */
@@ -23,6 +31,7 @@ enum { KEY_IDENTITY = 'i', KEY_AGENT = 'a', KEY_PAIR = 'p', KEY_UNREAD = 'u', KE
 struct limiting {
     struct limits *connects, *failures, *calls, *control;
     struct lockout *lockout;
+    struct known_agents *known;
 };
 
 struct limiting *limiting_new(const uint8_t hash_key[16]) {
@@ -32,6 +41,7 @@ struct limiting *limiting_new(const uint8_t hash_key[16]) {
     l->calls = limits_new(CALLERS, hash_key);
     l->control = limits_new(CONTROLLERS, hash_key);
     l->lockout = lockout_new(LOCKED, TRIES, hash_key);
+    l->known = known_agents_new(KNOWN, HOMES);
     return l;
 }
 
@@ -43,6 +53,7 @@ void limiting_free(struct limiting *l) {
     limits_free(l->calls);
     limits_free(l->control);
     lockout_free(l->lockout);
+    known_agents_free(l->known);
     free(l);
 }
 
@@ -107,13 +118,37 @@ bool limiting_limit(const struct config *config, enum limiting_count which, stru
     return true;
 }
 
-/* Ours of it. False: there is none. */
-static bool find_limit(const struct serve *s, enum limiting_count which, struct limit *limit) {
+static void take_our_part(const struct serve *s, struct limit *limit) {
     int64_t share = atomic_load_explicit(&s->shared->limits_share, memory_order_relaxed);
-    if (!limiting_limit(s->shared->config, which, limit))
-        return false;
     limit->gap_us *= share;
     limit->burst = limit->burst > share ? limit->burst / share : 1;
+}
+
+/* Ours of it. False: there is none. */
+static bool find_limit(const struct serve *s, enum limiting_count which, struct limit *limit) {
+    if (!limiting_limit(s->shared->config, which, limit))
+        return false;
+    take_our_part(s, limit);
+    return true;
+}
+
+/* Replicas that count together see an address' agents each for itself, and its failures all
+ * together: then each takes its own agents for a part of them. */
+static int64_t known_at(const struct serve *s, uint64_t site, int64_t now_us) {
+    int64_t replicas = s->shared->config->limits.shared ? atomic_load(&s->shared->replicas) : 1;
+    return known_agents_count(s->shared->limiting->known, site, now_us) *
+           (replicas > 1 ? replicas : 1);
+}
+
+/* The failures of this address: more where agents are known. */
+static bool find_site_limit(const struct serve *s, uint64_t site, int64_t now_us,
+                            struct limit *limit) {
+    int64_t a_minute_here = s->shared->config->limits.connect_failures_per_ip;
+    if (a_minute_here == 0)
+        return false;
+    a_minute_here += FAILURES_PER_AGENT * known_at(s, site, now_us);
+    *limit = a_minute(a_minute_here < FAILURES_MAX ? a_minute_here : FAILURES_MAX);
+    take_our_part(s, limit);
     return true;
 }
 
@@ -159,9 +194,10 @@ static enum err refuse(enum err error, enum metric counted, int64_t wait_us, int
 /* Has its address failed too often? */
 static enum err judge_site(struct serve *s, uint64_t site, int *after_s) {
     struct limit limit;
-    if (!find_limit(s, LIMITING_FAILURES, &limit))
+    int64_t now_us = clock_mono_us();
+    if (!find_site_limit(s, site, now_us, &limit))
         return ERR_OK;
-    int64_t wait_us = limits_wait_us(s->shared->limiting->failures, site, &limit, clock_mono_us());
+    int64_t wait_us = limits_wait_us(s->shared->limiting->failures, site, &limit, now_us);
     return wait_us == 0 ? ERR_OK
                         : refuse(ERR_TOO_MANY_FAILURES, METRIC_LIMITED_ADDRESS, wait_us, after_s);
 }
@@ -227,8 +263,9 @@ enum err limiting_ask_again(struct serve *s, struct attempt *a, int *after_s) {
 
 static void count_failure(struct serve *s, uint64_t site) {
     struct limit limit;
-    if (find_limit(s, LIMITING_FAILURES, &limit))
-        limits_charge(s->shared->limiting->failures, site, &limit, clock_mono_us());
+    int64_t now_us = clock_mono_us();
+    if (find_site_limit(s, site, now_us, &limit))
+        limits_charge(s->shared->limiting->failures, site, &limit, now_us);
 }
 
 enum err limiting_malformed(struct serve *s, const struct request *r, int *after_s) {
@@ -261,6 +298,7 @@ static void end_try(struct serve *s, const struct attempt *a, enum attempt_end e
 void limiting_ended(struct serve *s, struct attempt *a, enum attempt_end end) {
     struct limiting *l = s->shared->limiting;
     struct limit limit;
+    bool is_let_in = end == ATTEMPT_LET_IN || end == ATTEMPT_CACHED;
     bool not_asked = end == ATTEMPT_UNDONE || end == ATTEMPT_CACHED;
     if (a->taken && not_asked && find_limit(s, LIMITING_CONNECTS, &limit))
         limits_refund(l->connects, a->pair, &limit);
@@ -268,7 +306,31 @@ void limiting_ended(struct serve *s, struct attempt *a, enum attempt_end end) {
         end_try(s, a, end);
     if (a->site && (end == ATTEMPT_REFUSED || end == ATTEMPT_WRONG))
         count_failure(s, a->site);
+    if (a->site && is_let_in)
+        known_agents_add(l->known, a->site, a->agent, clock_mono_us());
     *a = (struct attempt){0};
+}
+
+/* ---- which agents are where ---- */
+
+/* Of an address and a period. Two that are alike cost their agent a place among the known, nobody
+ * else anything: so it need not be a keyed hash. */
+static uint64_t mark_of(const struct address *client, int64_t now_us) {
+    uint64_t half[2];
+    _Static_assert(sizeof half == sizeof client->bytes, "an address is two halves");
+    memcpy(half, client->bytes, sizeof half);
+    uint64_t mark = half[0] * UINT64_C(0x9e3779b97f4a7c15) ^ half[1] * UINT64_C(0xc2b2ae3d27d4eb4f);
+    return (mark + known_agents_period(now_us) * UINT64_C(0x165667b19e3779f9)) | 1;
+}
+
+void limiting_known(struct serve *s, const struct request *r, struct agent *agent) {
+    struct limiting *l = s->shared->limiting;
+    int64_t now_us = clock_mono_us();
+    uint64_t mark = mark_of(&r->client, now_us);
+    if (agent->counted == mark)
+        return;
+    agent->counted = mark;
+    known_agents_add(l->known, site_key(l, r), agent_key(l, &agent->id), now_us);
 }
 
 /* ---- calls ---- */

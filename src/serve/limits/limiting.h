@@ -7,7 +7,9 @@
  *   failures   every connect that lets nobody in counts once against its address: each 4xx but
  *              429, of the controller or of the gateway. Never a 5xx, a timeout, or what the
  *              gateway refuses by its load and its limits; nor a refusal repeated from memory,
- *              which has counted
+ *              which has counted. An address with n known agents (rules/gate/known_agents) may
+ *              have 2 n more a minute than is configured: where all of them fail at once, as in an
+ *              outage of the controller's database, no other is refused for it
  *   tries      of unknown secrets: as long as neither their address has failed too often nor their
  *              agent is locked. In flight they count for their own address alone; for the agent
  *              only those count that were found wrong (rules/gate/lockout)
@@ -28,7 +30,7 @@
 
 struct limiting;
 
-/* Shared by all workers. Some 10 MB. */
+/* Shared by all workers. Some 14 MB. */
 struct limiting *limiting_new(const uint8_t hash_key[16]);
 /* NULL is fine. */
 void limiting_free(struct limiting *l);
@@ -64,6 +66,11 @@ enum attempt_end limiting_end_of(int status);
 /* How the attempt ended; harmless when it has ended, or never began. */
 void limiting_ended(struct serve *s, struct attempt *a, enum attempt_end end);
 
+/* The agent has proved that it is at the request's address: by a secret that the gateway knows, or
+ * by a token of its own that was verified. Under its lock; cheap where it is known there already.
+ */
+void limiting_known(struct serve *s, const struct request *r, struct agent *agent);
+
 /* Any other call: ERR_OK, or the refusal and its Retry-After. Once per request. */
 enum err limiting_call(struct serve *s, struct request *r, int *retry_after_s);
 
@@ -75,7 +82,7 @@ enum err limiting_control(struct serve *s, const struct request *r, int *retry_a
 
 enum limiting_count {
     LIMITING_CONNECTS, /* per agent and secret */
-    LIMITING_FAILURES, /* per address */
+    LIMITING_FAILURES, /* per address: what an address has where no agent is known */
     LIMITING_TRIES,    /* wrong secrets, per agent */
     LIMITING_CALLS,    /* per agent */
     LIMITING_CONTROL,  /* per identity */
