@@ -247,8 +247,10 @@ static enum token_fault read_claims(const struct json_members *claims,
         text = SPAN_NONE;
     out->is_agent = read_agent(claims, text, &out->agent);
     read_org(claims, out->org);
-    out->subject = hash_of(subject);
-    out->is_universal = has_universe_role(json_member_find(claims, SPAN("roles")));
+    if (!out->is_agent) {
+        out->subject = hash_of(subject);
+        out->is_universal = has_universe_role(json_member_find(claims, SPAN("roles")));
+    }
     return TOKEN_FINE;
 }
 

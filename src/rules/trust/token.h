@@ -39,8 +39,9 @@ struct token_claims {
     int64_t issued_s;        /* iat; 0 when absent or not an integer */
     int64_t expires_s;       /* exp */
     char org[TOKEN_ORG_MAX]; /* orgId, terminated; "" when absent or longer */
-    uint64_t subject;        /* a hash of sub: tells users apart, and is no secret */
-    bool is_universal;       /* one of its roles begins with "universe.": it may write everywhere */
+    /* Of others than agents: */
+    uint64_t subject;  /* a hash of sub: tells users apart, and is no secret */
+    bool is_universal; /* one of its roles begins with "universe.": it may write everywhere */
 };
 
 /* Keys, and a bounded cache of verified tokens (exp honoured, keyed hash, whole-token

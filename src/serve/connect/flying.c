@@ -243,7 +243,8 @@ static void on_leader_tired(void *arg) {
         return;
     }
     if (answered)
-        leader->attempt.site = 0; /* let in: what the controller says now counts against no address */
+        leader->attempt.site =
+            0; /* let in: what the controller says now counts against no address */
     else
         caller_refuse(leader->serve, &leader->caller, ERR_UPSTREAM_TIMEOUT);
     leader->caller.x = NULL;

@@ -35,6 +35,7 @@ struct forwarding {
     struct written written;
     struct attempt attempt; /* of a connect */
     struct timer answer_by; /* likewise */
+    enum gate_class class;
     bool is_connect;
     enum err denied; /* after it had waited */
     int denied_retry_after_s;
@@ -306,10 +307,11 @@ static bool may_still_ask(void *arg) {
 }
 
 /* A connect (its body is none that we read) has no token: then it is as last known. */
-static uint64_t flow_of(struct serve *s, const struct request *r, uint64_t agent) {
+static uint64_t flow_of(struct serve *s, const struct request *r, enum gate_class class,
+                        uint64_t agent) {
     if (r->verified && r->claims.org[0] != '\0')
         return flows_of(agents_token_hash(s->shared->agents, span_of(r->claims.org)));
-    return class_of(r) == GATE_CONNECT ? flows_find(s->shared->flows, agent) : FLOW_UNKNOWN;
+    return class == GATE_CONNECT ? flows_find(s->shared->flows, agent) : FLOW_UNKNOWN;
 }
 
 static struct admission_terms terms_of(struct forwarding *f, const struct request *r) {
@@ -320,16 +322,11 @@ static struct admission_terms terms_of(struct forwarding *f, const struct reques
         .class = class_of(r),
         .wait_ms = admission_wait_ms(s),
         .who = agent,
-        .flow = flow_of(s, r, agent),
+        .flow = flow_of(s, r, f->class, agent),
         .answer_by_ms = f->is_connect ? clock_mono_ms() + ADMISSION_CONNECT_WAIT_MS : 0,
         .is_forwarded = true,
         .is_wanted = may_still_ask,
         .wanted_arg = f};
-}
-
-/* For the first byte; 0: upstream.response_timeout. */
-static int64_t timeout_ms(const struct serve *s, const struct request *r) {
-    return class_of(r) == GATE_LONG ? s->shared->config->upstream.long_timeout_ms : 0;
 }
 
 static void send_request(struct serve *s, struct request *r) {
@@ -338,7 +335,8 @@ static void send_request(struct serve *s, struct request *r) {
     f->serve = s;
     f->written = purge_plan(s, r);
     f->attempt = r->attempt;
-    f->is_connect = r->route->counted == ROUTE_CONNECT;
+    f->class = class_of(r);
+    f->is_connect = f->class == GATE_CONNECT;
     str_init(&f->fields, FIELDS_MAX);
     str_init(&f->first, FIRST_MAX);
     caller_keep(&f->caller, r);
@@ -350,12 +348,14 @@ static void send_request(struct serve *s, struct request *r) {
     }
     exchange_watch(r->x, &watcher, f);
     request_spell_upstream(s, r);
+    int64_t long_ms = s->shared->config->upstream.long_timeout_ms;
     struct call_request call = {.head = str_span(&s->head),
                                 .body = r->body,
                                 .head_only = r->http->method == HTTP_HEAD,
                                 .repeatable = is_repeatable(r),
                                 .secret = f->is_connect,
-                                .timeout_ms = timeout_ms(s, r),
+                                /* 0: upstream.response_timeout */
+                                .timeout_ms = f->class == GATE_LONG ? long_ms : 0,
                                 /* A write goes on without its client; a tunnel could not. */
                                 .upgrade = request_upgrades(r) && !purge_matters(&f->written)};
     struct admission_terms terms = terms_of(f, r);

@@ -40,7 +40,8 @@ static void call_next(struct admission *a, int64_t now_us, struct list *called) 
     struct gate_ticket *t;
     enum gate_answer answer;
     for (enum gate_class class = 0; class < GATE_CLASSES; class ++)
-        while ((t = gate_next(&a->gate, class, now_us, &answer)) != NULL) {
+        while (a->gate.lane[class].queue.count > 0 &&
+               (t = gate_next(&a->gate, class, now_us, &answer)) != NULL) {
             struct passage *p = container_of(t, struct passage, ticket);
             p->answer = answer;
             p->is_called = true;

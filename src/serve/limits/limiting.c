@@ -26,7 +26,7 @@ enum {
 };
 
 /* What a key is about. */
-enum { KEY_IDENTITY = 'i', KEY_AGENT = 'a', KEY_PAIR = 'p', KEY_UNREAD = 'u', KEY_SITE = 's' };
+enum { KEY_USER = 'U', KEY_AGENT = 'a', KEY_PAIR = 'p', KEY_UNREAD = 'u', KEY_SITE = 's' };
 
 struct limiting {
     struct limits *connects, *failures, *calls, *control;
@@ -356,9 +356,9 @@ enum err limiting_control(struct serve *s, const struct request *r, int *after_s
     int64_t wait_us = 0;
     if (!r->verified || !find_limit(s, LIMITING_CONTROL, &limit))
         return ERR_OK;
-    uint64_t key =
-        limits_key(control, KEY_IDENTITY,
-                   (struct span){(const char *)&r->claims.subject, sizeof r->claims.subject});
+    struct span user = {(const char *)&r->claims.subject, sizeof r->claims.subject};
+    uint64_t key = r->claims.is_agent ? agent_key(s->shared->limiting, &r->claims.agent)
+                                      : limits_key(control, KEY_USER, user);
     return limits_take(control, key, &limit, clock_mono_us(), &wait_us)
                ? ERR_OK
                : refuse(ERR_RATE_LIMITED, METRIC_LIMITED_CONTROL, wait_us, after_s);
