@@ -1,10 +1,11 @@
 /* The controller, as one worker reaches it: an HTTP/1.1 client with a keep-alive pool.
  *
  * Idle connections are used again for less than the controller's Keep-Alive hint minus a second,
- * last used first; but an upgrade gets a connection of its own: on one that carried something before,
- * engine.io lets an upgrade that it does not serve hang instead of closing it. A call is repeated, once, on a new connection when a reused one ended without
- * giving a byte and the caller allows it (the controller closed it while we wrote); at most one
- * call in five. A name's addresses are tried in turn, the last good one first. */
+ * last used first; but an upgrade gets a connection of its own: on one that carried something
+ * before, engine.io lets an upgrade that it does not serve hang instead of closing it. A call is
+ * repeated, once, on a new connection when a reused one ended without giving a byte and the caller
+ * allows it (the controller closed it while we wrote); at most one call in five. A name's addresses
+ * are tried in turn, the last good one first. */
 #pragma once
 
 #include "base/err.h"
