@@ -200,3 +200,27 @@ Test(journal, that_overflows_makes_everything_gone_once) {
     cr_expect(journal_is_empty(j));
     journal_free(j);
 }
+
+Test(notice,
+     that_nobody_knows_whether_an_agent_may_go_on_is_told_where_older_replicas_do_not_look) {
+    struct notice n = forget(1), again;
+    n.asks = true;
+    cr_expect_str_eq(spelled(&n), "agent 6a0000000000000000000001 1 unchanged 1 0");
+    cr_assert(notice_read(span_of(spelled(&n)), &again));
+    cr_expect(again.asks);
+    cr_expect_eq(again.cutoff_s, 0);
+    n.access = NOTICE_SUSPENDED;
+    n.cutoff_s = 1;
+    cr_assert(notice_read(span_of(spelled(&n)), &again));
+    cr_expect_not(again.asks, "that is a cut-off");
+}
+
+Test(notice, what_is_known_later_of_an_agent_ends_the_doubt) {
+    struct notice older = forget(1), newer = forget(1);
+    older.asks = true;
+    notice_merge(&older, &newer);
+    cr_expect(older.asks, "nothing was said");
+    newer.access = NOTICE_READMITTED;
+    notice_merge(&older, &newer);
+    cr_expect_not(older.asks);
+}

@@ -13,11 +13,16 @@ const char *notice_access_name(enum notice_access access) {
 
 /* ---- spelling ---- */
 
+static bool has_cutoff(enum notice_access access) {
+    return access == NOTICE_DELETED || access == NOTICE_SUSPENDED;
+}
+
 static void spell_agent(const struct notice *n, struct str *out) {
     char id[AGENT_ID_HEX];
+    int64_t cutoff_s = has_cutoff(n->access) ? n->cutoff_s : n->asks;
     agent_id_text(&n->agent, id);
     str_addf(out, "agent %.*s %d %s %lld %lld", AGENT_ID_HEX, id, n->forget,
-             access_names[n->access], (long long)n->cutoff_s, (long long)n->regenerated_s);
+             access_names[n->access], (long long)cutoff_s, (long long)n->regenerated_s);
 }
 
 static void spell_tags(const struct notice *n, struct str *out) {
@@ -72,6 +77,9 @@ static bool read_agent(struct span rest, struct notice *n) {
         !read_number(rest, INT64_MAX, &n->regenerated_s))
         return false;
     n->forget = forget == 1;
+    n->asks = !has_cutoff(n->access) && n->cutoff_s == 1;
+    if (!has_cutoff(n->access))
+        n->cutoff_s = 0;
     return true;
 }
 
@@ -109,6 +117,7 @@ bool notice_read(struct span text, struct notice *out) {
 void notice_merge(struct notice *older, const struct notice *newer) {
     older->forget |= newer->forget;
     older->only_if_shared &= newer->only_if_shared;
+    older->asks = newer->asks || (older->asks && newer->access == NOTICE_UNCHANGED);
     if (newer->access != NOTICE_UNCHANGED) {
         older->access = newer->access;
         older->cutoff_s = newer->cutoff_s;

@@ -4,6 +4,8 @@
  * As text, one line without its end:
  *
  *   agent <id> <forget: 0|1> <access> <cutoff> <regenerated>
+ *                     where the access has no cut-off: 1 there means that nobody knows whether the
+ *                     agent may go on (`asks`); replicas of version 0.1 do not look at it
  *   tags <slot>,<slot>,...
  *   everything
  *
@@ -40,6 +42,8 @@ struct notice {
      * everybody talk. Not part of the text. */
     bool only_if_shared;
     enum notice_access access;
+    bool asks; /* a write was seen, and not what became of the agent: the controller answers its
+                  next heartbeat. Not together with deleted and suspended */
     int64_t cutoff_s;      /* of deleted and suspended, seconds since 1970 by the controller */
     int64_t regenerated_s; /* tokens up to then are refused for good; 0: nothing about that */
     /* A readmission that somebody concluded from a connect: not true if the agent was purged after

@@ -183,24 +183,12 @@ static void begin(struct turn *t) {
     take(t);
 }
 
-/* The loops have stopped, and this is the only thread: nobody will be next. */
-static void give_up_all(struct turn *t) {
-    struct agents *agents = t->serve->shared->agents;
-    struct agent *agent = agents_lock(agents, &t->agent, true);
-    list_each_safe (at, &agent->waiters) {
-        list_remove(at);
-        turn_free(container_of(at, struct turn, link));
-    }
-    agents_unlock(agents, agent);
-    turn_free(t);
-}
-
 static void on_go(struct letter *letter, void *receiver) {
     struct serve *s = receiver;
     struct turn *t = container_of(letter, struct turn, go);
     timer_stop(&t->patience);
     if (s->closing)
-        give_up_all(t);
+        turn_free(t);
     else
         begin(t);
 }
@@ -286,14 +274,17 @@ void turn_launch(struct turn *t) {
         begin(t);
 }
 
+/* Those of this worker: the clients of others may still be there. */
 static void abandon_waiters(void *arg, struct agent *agent) {
-    (void)arg;
-    list_each_safe (at, &agent->waiters)
-        turn_free(container_of(at, struct turn, link));
+    list_each_safe (at, &agent->waiters) {
+        struct turn *t = container_of(at, struct turn, link);
+        if (t->serve == arg)
+            turn_free(t);
+    }
 }
 
 void turn_abandon_all(struct serve *s) {
-    agents_each_owned(s->shared->agents, s->worker, s->shared->worker_count, abandon_waiters, NULL);
+    agents_each_owned(s->shared->agents, 0, 1, abandon_waiters, s);
     list_each_safe (at, &s->turns)
-        give_up_all(container_of(at, struct turn, link));
+        turn_free(container_of(at, struct turn, link));
 }

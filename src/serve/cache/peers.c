@@ -90,13 +90,11 @@ static void apply_access(struct agents *agents, struct agent *agent, const struc
 static void apply_to_agent(struct shared *shared, const struct notice *n) {
     bool revokes =
         n->access == NOTICE_DELETED || n->access == NOTICE_SUSPENDED || n->regenerated_s > 0;
-    /* Whoever saw the write does not know either whether the agent may go on. */
-    bool leaves_open = n->forget && n->access == NOTICE_UNCHANGED && n->regenerated_s == 0;
-    struct agent *agent = agents_lock(shared->agents, &n->agent, revokes || leaves_open);
+    struct agent *agent = agents_lock(shared->agents, &n->agent, revokes || n->asks);
     if (agent) {
         if (n->forget)
             agents_purge(shared->agents, agent);
-        agent->must_ask = leaves_open;
+        agent->must_ask = n->asks || (agent->must_ask && n->access == NOTICE_UNCHANGED);
         apply_access(shared->agents, agent, n);
         agents_unlock(shared->agents, agent);
     }

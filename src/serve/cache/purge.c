@@ -148,7 +148,8 @@ static void forget_agent(struct serve *s, const struct written *w, struct span d
     n.forget = true;
     add_access(&n, revoked, readmits, cutoff_s);
     agents_purge(agents, agent);
-    agent->must_ask = w->effect == EFFECT_AGENT_WRITTEN && w->status == PAYLOAD_STATUS_UNSAID;
+    n.asks = agent->must_ask =
+        w->effect == EFFECT_AGENT_WRITTEN && w->status == PAYLOAD_STATUS_UNSAID;
     if (revoked != REVOKED_NOT)
         agents_revoke(agents, agent, revoked, cutoff_s, clock_mono_ms());
     else if (readmits)
