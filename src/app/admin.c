@@ -332,7 +332,7 @@ struct admin *admin_new(struct loop *loop, int listen_fd, const struct admin_par
     a->parts = *parts;
     a->started_ms = clock_mono_ms();
     a->site = (struct operator_site){.pages = pages, .arg = a, .refuse = refuse};
-    a->port = operator_new(loop, listen_fd, &a->site);
+    a->port = operator_new(loop, listen_fd, parts->max_connections, &a->site);
     return a;
 }
 

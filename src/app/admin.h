@@ -15,6 +15,7 @@
 struct admin;
 
 struct admin_parts {
+    size_t max_connections; /* at a time */
     struct shared *shared;
     const struct page_state *pages;
     struct reload *reload;

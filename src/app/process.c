@@ -43,6 +43,7 @@ struct process {
     const struct process_parts *parts;
     struct reload *reload;
     struct shared shared;
+    struct capacity_descriptors descriptors;
     struct loop loop; /* the main thread's: signals and the health port */
     struct operator_port *health;
     struct aiwm_events *events;
@@ -120,7 +121,6 @@ static void make_shared(struct process *p) {
     shared->refusals = refusals_new(REFUSALS, REFUSAL_MS);
     shared->limiting = limiting_new(hash_key);
     atomic_store(&shared->limits_share, 1);
-    shared->limits.max_connections = capacity_connections(config);
     shared->limits.proxy_protocol = config->listen.proxy_protocol == CONFIG_PROXY_PROTOCOL_V2;
     (void)networks_parse(span_of(config->listen.trusted_proxies), /* judged by the configuration */
                          &shared->limits.trusted_proxies);
@@ -131,6 +131,9 @@ static void make_shared(struct process *p) {
                                   (int)config->listen.port);
     if (queues > shared->worker_count)
         shared->worker_count = queues;
+    p->descriptors = capacity_descriptors(config, shared->worker_count);
+    shared->limits.max_connections = p->descriptors.clients;
+    shared->controller_connections = p->descriptors.controllers;
     shared->mailbox = must_zalloc(shared->worker_count * sizeof(struct mailbox *));
     atomic_store(&shared->replicas, 1);
     shared->admission = admission_new(config, shared->worker_count);
@@ -161,7 +164,7 @@ static bool open_health(struct process *p) {
     int fd = open_listener(p, "health", config->health.address, config->health.port, 0, &port);
     if (fd < 0)
         return false;
-    p->health = operator_new(&p->loop, fd, &p->health_site);
+    p->health = operator_new(&p->loop, fd, p->descriptors.operators, &p->health_site);
     log_listening("health", config->health.address, port);
     return true;
 }
@@ -318,6 +321,7 @@ static bool open_admin(struct process *p) {
     if (fd < 0)
         return false;
     struct admin_parts parts = {.shared = &p->shared,
+                                .max_connections = p->descriptors.operators,
                                 .pages = &p->pages,
                                 .reload = p->reload,
                                 .drain = drain_by_operator,

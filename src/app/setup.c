@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { TEXT_MAX = 65536, UPSTREAM_CONNECTIONS_MAX = 1024 };
+enum { TEXT_MAX = 65536 };
 
 static bool read_config(struct setup *s, const char *config_file, char *const *environ,
                         struct str *complaints) {
@@ -72,7 +72,6 @@ static bool make_upstream(struct setup *s, struct str *complaints) {
     take_url(s, &https);
     s->upstream.connect_timeout_ms = config->upstream.connect_timeout_ms;
     s->upstream.response_timeout_ms = config->upstream.response_timeout_ms;
-    s->upstream.max_connections = UPSTREAM_CONNECTIONS_MAX;
     if (!https)
         return true;
     s->upstream.tls = tls_client_new(secret_span(&config->upstream.ca), why);

@@ -115,11 +115,18 @@ static void on_stop(struct letter *letter, void *receiver) {
 
 /* ---- a new generation ---- */
 
+static struct upstream *open_upstream(struct worker *w, const struct shared *shared,
+                                      const struct upstream_options *options) {
+    struct upstream_options ours = *options;
+    ours.max_connections = shared->controller_connections;
+    return upstream_new(&w->loop, &ours);
+}
+
 static void on_adopt(struct letter *letter, void *receiver) {
     struct worker *w = container_of(letter, struct worker, adopt);
     struct serve *s = receiver;
     struct upstream *former = s->upstream;
-    s->upstream = upstream_new(&w->loop, &w->adopting->setup.upstream);
+    s->upstream = open_upstream(w, s->shared, &w->adopting->setup.upstream);
     upstream_succeed(s->upstream, former);
     serve_adopt(s, w->adopting->setup.config);
     if (w->adopting->setup.tls)
@@ -135,7 +142,7 @@ struct worker *worker_new(const struct worker_setup *setup) {
     w->number = setup->number;
     loop_init(&w->loop);
     serve_init(&w->serve, shared, setup->number, &w->loop,
-               upstream_new(&w->loop, &setup->upstream));
+               open_upstream(w, shared, &setup->upstream));
     mailbox_init(&w->mailbox, &w->loop, &w->serve);
     shared->mailbox[setup->number] = &w->mailbox;
     w->serve.desk = admission_open(&w->serve, beats_wake);

@@ -36,6 +36,12 @@
       "Client connections closed before the handshake.")                                           \
     X(REFUSED_UNTRUSTED, counter, "connections_refused_total", "reason=\"untrusted_peer\"",        \
       "Client connections closed before the handshake.")                                           \
+    X(OPERATORS_EVICTED, counter, "operator_connections_closed_total", "reason=\"evicted\"",       \
+      "Connections to the health and admin ports that were closed early.")                         \
+    X(OPERATORS_TIMEOUT, counter, "operator_connections_closed_total", "reason=\"timeout\"",       \
+      "Connections to the health and admin ports that were closed early.")                         \
+    X(OPERATORS_REFUSED, counter, "operator_connections_closed_total", "reason=\"refused\"",       \
+      "Connections to the health and admin ports that were closed early.")                         \
     X(TLS_FULL, counter, "tls_handshakes_total", "kind=\"full\"", "TLS handshakes finished.")      \
     X(TLS_RESUMED, counter, "tls_handshakes_total", "kind=\"resumed\"",                            \
       "TLS handshakes finished.")                                                                  \

@@ -1,19 +1,19 @@
 #include "io/operator.h"
 
 #include "base/panic.h"
+#include "io/operator_conns.h"
 #include "rules/wire/http.h"
 
 #include <event2/buffer.h>
-#include <event2/event.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
-#include <event2/listener.h>
 #include <stdlib.h>
 
-enum { HEAD_MAX = 8192, BODY_MAX = 1024, IDLE_S = 60, PAGE_MAX = 1 << 20, REST_MS = 100 };
+enum { HEAD_MAX = 8192, BODY_MAX = 1024, PAGE_MAX = 1 << 20 };
 
 struct operator_port {
     struct evhttp *http;
+    struct operator_conns *conns;
     const struct operator_site *site;
     struct str body;
 };
@@ -141,33 +141,19 @@ static void show(struct operator_port *port, struct operator_request *r) {
 }
 
 static void on_request(struct evhttp_request *request, void *arg) {
+    struct operator_port *port = arg;
+    operator_conns_answer(port->conns, request);
     struct operator_request r = {.request = request,
                                  .is_post = evhttp_request_get_command(request) == EVHTTP_REQ_POST};
     const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
     if (evhttp_parse_query_str(query ? query : "", &r.parameters) < 0)
         reply(request, 400, "text/plain; charset=utf-8", SPAN("malformed query\n"));
     else
-        show(arg, &r);
+        show(port, &r);
     evhttp_clear_headers(&r.parameters);
 }
 
-static void on_rest_over(evutil_socket_t fd, short what, void *listener) {
-    (void)fd;
-    (void)what;
-    evconnlistener_enable(listener);
-}
-
-/* Without descriptors libevent would try again at once, for ever, with a log line each time. The
- * data port's listener has said what there is to say. */
-static void on_accept_failed(struct evconnlistener *listener, void *http) {
-    (void)http;
-    struct timeval rest = {.tv_usec = REST_MS * 1000};
-    evconnlistener_disable(listener);
-    event_base_once(evconnlistener_get_base(listener), -1, EV_TIMEOUT, on_rest_over, listener,
-                    &rest);
-}
-
-struct operator_port *operator_new(struct loop *loop, int listen_fd,
+struct operator_port *operator_new(struct loop *loop, int listen_fd, size_t max_connections,
                                    const struct operator_site *site) {
     struct operator_port *port = must_zalloc(sizeof *port);
     *port = (struct operator_port){.http = evhttp_new(loop->base), .site = site};
@@ -176,11 +162,8 @@ struct operator_port *operator_new(struct loop *loop, int listen_fd,
     evhttp_set_allowed_methods(port->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST);
     evhttp_set_max_headers_size(port->http, HEAD_MAX);
     evhttp_set_max_body_size(port->http, BODY_MAX);
-    evhttp_set_timeout(port->http, IDLE_S);
     evhttp_set_gencb(port->http, on_request, port);
-    struct evhttp_bound_socket *bound = evhttp_accept_socket_with_handle(port->http, listen_fd);
-    invariant(bound);
-    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_failed);
+    port->conns = operator_conns_new(loop, port->http, listen_fd, max_connections);
     return port;
 }
 
@@ -188,6 +171,7 @@ void operator_free(struct operator_port *port) {
     if (!port)
         return;
     evhttp_free(port->http);
+    operator_conns_free(port->conns);
     str_release(&port->body);
     free(port);
 }

@@ -1,5 +1,5 @@
 /* The operators' ports, on evhttp: trusted networks, small pages, no strangers (the data port has
- * a server of its own). The only file that includes event2/http.h in the gateway. */
+ * a server of its own). Only this and operator_conns include event2/http.h in the gateway. */
 #pragma once
 
 #include "base/str.h"
@@ -28,8 +28,9 @@ struct operator_site {
     int (*refuse)(void *arg, const struct operator_request *request, struct str *body);
 };
 
-/* Takes the listening socket; borrows the site. */
-struct operator_port *operator_new(struct loop *loop, int listen_fd,
+/* Takes the listening socket; borrows the site. At most that many connections at a time
+ * (io/operator_conns says who makes room). */
+struct operator_port *operator_new(struct loop *loop, int listen_fd, size_t max_connections,
                                    const struct operator_site *site);
 /* The loop has ended for good. NULL is fine. */
 void operator_free(struct operator_port *port);

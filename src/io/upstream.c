@@ -250,6 +250,12 @@ static void try_addresses(struct upstream_conn *c) {
     resolver_ask(c->upstream->resolver, on_resolved, c);
 }
 
+/* The one that was used longest ago makes room. */
+static void close_surplus(struct upstream *u) {
+    while (!list_empty(&u->idle) && upstream_busy(u) + u->idle_count > u->options.max_connections)
+        conn_end(container_of(u->idle.prev, struct upstream_conn, link));
+}
+
 static struct upstream_conn *open_conn(struct upstream *u, struct call *call) {
     struct upstream_conn *c = must_zalloc(sizeof *c);
     c->upstream = u;
@@ -261,7 +267,8 @@ static struct upstream_conn *open_conn(struct upstream *u, struct call *call) {
     u->busy_count++;
     metric_add(METRIC_UPSTREAM_CONNECTIONS, 1);
     call->conn = c;
-    if (u->busy_count > u->options.max_connections) {
+    close_surplus(u);
+    if (upstream_busy(u) > u->options.max_connections) {
         fail_from_loop(c, ERR_OVERLOADED);
         return c;
     }

@@ -24,7 +24,7 @@ struct upstream_options {
     SSL_CTX *tls;                /* NULL: plain; referenced */
     int64_t connect_timeout_ms;  /* name, connection and handshake together */
     int64_t response_timeout_ms; /* to the head, and between two reads of the body */
-    size_t max_connections;
+    size_t max_connections;      /* busy and idle ones, those of predecessors included */
 };
 
 struct upstream *upstream_new(struct loop *loop, const struct upstream_options *options);

@@ -41,7 +41,7 @@ BEGIN {
 
     # The loop's events; app/process.c watches signals with them.
     only("^event2/", "^(io/.*|app/process\\.c)$")
-    only("^event2/http", "^io/operator\\.c$")
+    only("^event2/http", "^io/operator(_conns)?\\.c$")
     # TLS; app/setup.h names the SSL_CTX that it hands from io to io.
     only("^openssl/(ssl|x509|x509v3|x509_vfy|pem|err|bio)\\.h$", "^(io/.*|app/setup\\.h)$")
     # libcrypto: digests and sealing.

@@ -57,11 +57,12 @@ struct shared {
     struct peers *peers; /* NULL: there is no Redis, and no others */
     struct server_limits limits;
     size_t worker_count;
-    struct mailbox **mailbox;    /* of each worker */
-    struct admission *admission; /* the gate to the controller (serve/gate/admission.h) */
-    _Atomic int replicas;        /* of the gateway that share the controller, this one included */
-    _Atomic int bulk_state;      /* enum bulk_state (serve/beats/bulk.h) */
-    _Atomic bool draining;       /* TERM: what is held is due now */
+    size_t controller_connections; /* of each worker, at most */
+    struct mailbox **mailbox;      /* of each worker */
+    struct admission *admission;   /* the gate to the controller (serve/gate/admission.h) */
+    _Atomic int replicas;          /* of the gateway that share the controller, this one included */
+    _Atomic int bulk_state;        /* enum bulk_state (serve/beats/bulk.h) */
+    _Atomic bool draining;         /* TERM: what is held is due now */
     /* The access log's (serve/request/access.h): of failures and of the others, and what both left
      * out. */
     _Atomic int64_t access_arrival_us[2];

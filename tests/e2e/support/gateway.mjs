@@ -50,9 +50,11 @@ function configFor(stub, dir) {
 }
 
 export class Gateway {
-    /** `config` is merged over the defaults above. YAML is a superset of JSON. */
-    static async start(stub, { config = {}, env = {}, args = [] } = {}) {
+    /** `config` is merged over the defaults above. YAML is a superset of JSON. `nofile`: how many
+     * descriptors it may have. */
+    static async start(stub, { config = {}, env = {}, args = [], nofile } = {}) {
         const gateway = new Gateway();
+        gateway.limits = nofile ? ['prlimit', `--nofile=${nofile}:${nofile}`] : [];
         gateway.dir = temporary('gateway-e2e');
         gateway.configFile = path.join(gateway.dir, 'gateway.yaml');
         gateway.config = merge(configFor(stub, gateway.dir), config);
@@ -69,7 +71,7 @@ export class Gateway {
 
     #spawn(args, env) {
         const wrapper = (process.env.GATEWAY_WRAPPER ?? '').split(' ').filter(Boolean);
-        const command = [...wrapper, path.join(build, 'aiwm-gateway'),
+        const command = [...this.limits, ...wrapper, path.join(build, 'aiwm-gateway'),
             '--config', this.configFile, ...args];
         this.child = new Child(command[0], command.slice(1), { env });
     }
