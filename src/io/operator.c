@@ -7,6 +7,7 @@
 #include <event2/buffer.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { HEAD_MAX = 8192, BODY_MAX = 1024, PAGE_MAX = 1 << 20 };
@@ -48,8 +49,14 @@ static void reply(struct evhttp_request *request, int status, const char *type, 
     evhttp_add_header(fields, "X-Content-Type-Options", "nosniff");
     struct evbuffer *out = evbuffer_new();
     invariant(out);
-    if (body.len > 0)
+    /* RFC 9110 section 9.3.2: what GET would send, but for the body. evhttp sends what it gets. */
+    if (evhttp_request_get_command(request) == EVHTTP_REQ_HEAD) {
+        char length[24];
+        (void)snprintf(length, sizeof length, "%zu", body.len);
+        evhttp_add_header(fields, "Content-Length", length);
+    } else if (body.len > 0) {
         evbuffer_add(out, body.ptr, body.len);
+    }
     evhttp_send_reply(request, status, http_reason(status), out);
     evbuffer_free(out);
 }

@@ -309,3 +309,22 @@ describe('deadlines', noPreload, () => {
         for (const socket of sockets) socket.destroy();
     }));
 });
+
+describe('HEAD', () => {
+    for (const [port, target] of [['healthPort', '/metrics'], ['healthPort', '/livez'],
+        ['healthPort', '/nowhere'], ['adminPort', '/state']])
+        test(`of ${target} has the head of GET, and no body`, () => using({}, async (gateway) => {
+            const wire = await Wire.open(at(gateway[port]));
+            // Whatever came behind the head would be taken for the next answer.
+            wire.send(Buffer.concat([request('HEAD', target), GET(target)]));
+            const head = await wire.answer({ head: true });
+            const whole = await wire.answer();
+            assert.equal(head.status, whole.status);
+            assert.equal(head.header('content-type'), whole.header('content-type'));
+            if (target !== '/metrics' && target !== '/state') // those change
+                assert.equal(head.header('content-length'), String(whole.body.length));
+            assert.ok(Number(head.header('content-length')) > 0);
+            assert.equal(wire.received.length, 0);
+            wire.close();
+        }));
+});
