@@ -231,29 +231,30 @@ static void purge(struct admin *a, const struct written *written) {
     mailbox_post(a->parts.shared->mailbox[0], &l->letter);
 }
 
-static const struct {
+/* What a purge may be asked for: one of these. */
+static const struct selector {
     const char *parameter;
     enum effect effect;
     enum tag_kind tag;
-} stale_rows[] = {
+} selectors[] = {
+    {"agent", EFFECT_AGENT_WRITTEN, 0}, /* by its id, not by a tag */
     {"instruction", EFFECT_INSTRUCTION, TAG_INSTRUCTION},
     {"deployment", EFFECT_DEPLOYMENT, TAG_DEPLOYMENT},
     {"organization", EFFECT_CONFIGURATION, TAG_ORGANIZATION},
     {"everything", EFFECT_CONFIGURATION, TAG_EVERYTHING},
 };
 
-static bool purge_by_tag(struct admin *a, const struct operator_request *request) {
-    for (size_t i = 0; i < sizeof stale_rows / sizeof stale_rows[0]; i++) {
-        struct written written = {.effect = stale_rows[i].effect};
-        struct span name = operator_parameter(request, stale_rows[i].parameter);
-        if (name.len == 0)
+/* NULL: there is none, or more than one. */
+static const struct selector *only_selector(const struct operator_request *request) {
+    const struct selector *found = NULL;
+    for (size_t i = 0; i < sizeof selectors / sizeof selectors[0]; i++) {
+        if (!operator_parameter(request, selectors[i].parameter).ptr)
             continue;
-        bool everything = stale_rows[i].tag == TAG_EVERYTHING;
-        tag_set_add(&written.tags, tag_of(stale_rows[i].tag, everything ? SPAN("") : name));
-        purge(a, &written);
-        return true;
+        if (found)
+            return NULL;
+        found = &selectors[i];
     }
-    return false;
+    return found;
 }
 
 static bool agent_parameter(const struct operator_request *request, struct agent_id *id) {
@@ -261,16 +262,26 @@ static bool agent_parameter(const struct operator_request *request, struct agent
 }
 
 static int do_purge(void *arg, const struct operator_request *request, struct str *body) {
-    struct written written = {.effect = EFFECT_AGENT_WRITTEN};
-    if (agent_parameter(request, &written.agent)) {
+    const struct selector *by = only_selector(request);
+    if (!by)
+        return refuse_with(body, 400,
+                           "say what, and only one: agent=<24 hex digits>, instruction=<id>, "
+                           "deployment=<id>, organization=<id> or everything=yes");
+    struct written written = {.effect = by->effect};
+    struct span value = operator_parameter(request, by->parameter);
+    if (by->effect == EFFECT_AGENT_WRITTEN) {
+        if (!agent_parameter(request, &written.agent))
+            return refuse_with(body, 400, "agent must be an id: agent=<24 hex digits>");
         purge(arg, &written);
         return done(body, "the agent's cached connect is forgotten");
     }
-    if (purge_by_tag(arg, request))
-        return done(body, "cached connects that depend on it are stale");
-    return refuse_with(body, 400,
-                       "say what: agent=<24 hex digits>, instruction=, deployment=, organization= "
-                       "or everything=yes");
+    if (by->tag == TAG_EVERYTHING && !span_equal(value, SPAN("yes")))
+        return refuse_with(body, 400, "nothing is purged: write everything=yes if you mean it");
+    if (value.len == 0)
+        return refuse_with(body, 400, "an id is missing: instruction=, deployment=, organization=");
+    tag_set_add(&written.tags, tag_of(by->tag, by->tag == TAG_EVERYTHING ? SPAN("") : value));
+    purge(arg, &written);
+    return done(body, "cached connects that depend on it are stale");
 }
 
 static int do_revoke(void *arg, const struct operator_request *request, struct str *body) {

@@ -103,10 +103,24 @@ static const char *unknown_parameter(const struct operator_page *page,
     return NULL;
 }
 
+/* A parameter that is given twice: which one is meant? NULL: none is. The page knows all of them,
+ * so that one of the first few is found again, or none. */
+static const char *repeated_parameter(const struct operator_page *page,
+                                      const struct operator_request *r) {
+    const struct evkeyval *given = page->parameters ? r->parameters.tqh_first : NULL;
+    for (; given; given = given->next.tqe_next)
+        for (const struct evkeyval *other = given->next.tqe_next; other;
+             other = other->next.tqe_next)
+            if (strcmp(given->key, other->key) == 0)
+                return given->key;
+    return NULL;
+}
+
 static void refuse_parameter(struct operator_port *port, struct operator_request *r,
-                             const struct operator_page *page, const char *name) {
+                             const struct operator_page *page, const char *name,
+                             const char *error) {
     STR_ADD(&port->body, "{\"error\":");
-    str_add_json(&port->body, span_of("this page has no such parameter"));
+    str_add_json(&port->body, span_of(error));
     STR_ADD(&port->body, ",\"parameter\":");
     str_add_json(&port->body, span_of(name));
     STR_ADD(&port->body, ",\"known\":");
@@ -139,8 +153,10 @@ static void show(struct operator_port *port, struct operator_request *r) {
         return;
     }
     const char *unknown = unknown_parameter(page, r);
-    if (unknown) {
-        refuse_parameter(port, r, page, unknown);
+    const char *repeated = unknown ? NULL : repeated_parameter(page, r);
+    if (unknown || repeated) {
+        refuse_parameter(port, r, page, unknown ? unknown : repeated,
+                         unknown ? "this page has no such parameter" : "give a parameter once");
         return;
     }
     status = page->show(site->arg, r, &port->body);
@@ -153,7 +169,9 @@ static void on_request(struct evhttp_request *request, void *arg) {
     struct operator_request r = {.request = request,
                                  .is_post = evhttp_request_get_command(request) == EVHTTP_REQ_POST};
     const char *query = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
-    if (evhttp_parse_query_str(query ? query : "", &r.parameters) < 0)
+    /* evhttp's values end at a NUL: "yes%00no" would be "yes". */
+    bool has_nul = query && strstr(query, "%00");
+    if (has_nul || evhttp_parse_query_str(query ? query : "", &r.parameters) < 0)
         reply(request, 400, "text/plain; charset=utf-8", SPAN("malformed query\n"));
     else
         show(port, &r);

@@ -13,8 +13,9 @@ struct operator_page {
     const char *method; /* "GET" (HEAD comes with it) or "POST"; NULL ends the table */
     const char *path;   /* exact, or with "/" and one more segment for a final "/:" */
     const char *content_type;
-    /* The names a query may have, one space after each, such as "after limit "; another one is
-     * answered with 400 rather than overlooked. NULL: whatever is there. */
+    /* The names a query may have, one space after each, such as "after limit "; another one, and
+     * one that is given twice, is answered with 400 rather than overlooked. NULL: whatever is
+     * there. */
     const char *parameters;
     /* Fills `body` (cleared) and returns the status. */
     int (*show)(void *arg, const struct operator_request *request, struct str *body);
@@ -38,6 +39,7 @@ void operator_free(struct operator_port *port);
 bool operator_is_post(const struct operator_request *r);
 /* The segment that stands for "/:"; empty elsewhere. */
 struct span operator_segment(const struct operator_request *r);
-/* The value of a header field, or of a parameter of the query (decoded); empty: it is not there. */
+/* The value of a header field, or of a parameter of the query (decoded); ptr NULL: it is not there.
+ */
 struct span operator_field(const struct operator_request *r, const char *name);
 struct span operator_parameter(const struct operator_request *r, const char *name);

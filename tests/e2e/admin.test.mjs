@@ -162,6 +162,34 @@ test('a purge of everything makes what is cached stale', async () => {
     assert.equal((await ask('POST', '/purge')).status, 400);
 });
 
+test('a purge that is not exactly one of those there are purges nothing', async () => {
+    const id = agentId(304);
+    const other = agentId(305);
+    for (const n of [304, 305]) {
+        await connect(gateway, n);
+        await assertConnects(gateway, n, HIT);
+    }
+    const wrong = ['everything=no', 'everything=', 'everything=YES', 'everything=1', 'everything=yes%00', 'everything=yes%20',
+        'EVERYTHING=yes', 'everything', 'agent=bad&everything=no', 'agent=bad&everything=yes', `agent=${other}&everything=yes`,
+        'agent=&everything=yes', 'everything=yes&everything=no', 'everything=no&everything=yes', 'agent=bad', 'agent=',
+        `agent=${id}0`, `agent=${id}%00`, `agent=${other}&agent=${id}`, 'instruction=', 'instruction=a&organization=b', ''];
+    for (const query of wrong) {
+        const answer = await ask('POST', `/purge?${query}`);
+        assert.equal(answer.status, 400, query);
+        assert.doesNotMatch(answer.body, /done/, query);
+    }
+    const refused = await ctl('--token-file', tokenFile, 'purge', 'everything=no');
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /everything=yes/);
+    for (const words of [['agent=bad', 'everything=no'], [id, 'everything=yes'], ['bad'], ['yes'], [id, other], []])
+        assert.equal((await ctl('--token-file', tokenFile, 'purge', ...words)).code, 1, words.join(' '));
+    await assertConnects(gateway, 305, HIT);
+    // Purges are done in order: after this one all would have been done.
+    assert.equal((await ask('POST', `/purge?agent=${other}`)).status, 200);
+    await eventually('this one is', async () => !HIT.test(cacheStatus(await connect(gateway, 305))));
+    await assertConnects(gateway, 304, HIT);
+});
+
 test('revoked tokens are refused, newer ones are not', async () => {
     const now = Math.floor(Date.now() / 1000);
     const by = (iat) => call(gateway.target, 'POST', `/agents/${agentId(303)}/heartbeat`,
