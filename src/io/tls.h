@@ -11,8 +11,8 @@
 enum { TLS_WHY = 256 };
 
 /* For the data port, from PEM text: the certificate first, then its chain; the key that matches.
- * TLS 1.2 and 1.3, server's ciphers of OpenSSL's default level, one session ticket, no early data,
- * no renegotiation, ALPN http/1.1. NULL and a sentence in `why` on failure. */
+ * TLS 1.2 (ECDHE with AES-GCM or CHACHA20-POLY1305) and 1.3, one session ticket, no early data, no
+ * renegotiation, ALPN http/1.1. NULL and a sentence in `why` on failure. */
 SSL_CTX *tls_server_new(struct span certificate_pem, struct span key_pem, char why[TLS_WHY]);
 
 /* OpenSSL's own version, such as "3.0.17": of the library that is there, not of what was compiled

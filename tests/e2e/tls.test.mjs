@@ -1,10 +1,14 @@
 // TLS on the wire: records do not arrive as they were sent.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import net from 'node:net';
-import { after, before, test } from 'node:test';
+import path from 'node:path';
+import tls from 'node:tls';
+import { after, before, describe, test } from 'node:test';
 import { sleep } from './support/child.mjs';
 import { startGateway } from './support/gateway.mjs';
 import { Stub } from './support/stub.mjs';
+import { temporary } from './support/temporary.mjs';
 import { Wire, exchange, request } from './support/wire.mjs';
 
 let stub;
@@ -75,5 +79,60 @@ test('half a record costs no processor time', () => {
         await sleep(500);
         assert.ok(gateway.cpuMs() - start < 250, `${gateway.cpuMs() - start} ms of CPU in 500 ms`);
         wire.close();
+    });
+});
+
+// ---- which cipher suites ----
+
+/** Handshakes with these suites only; the suite that was agreed on, or the error's code. */
+function handshake(target, options) {
+    return new Promise((resolve) => {
+        const socket = tls.connect({ ...target, servername: 'localhost', rejectUnauthorized: false, ...options },
+            () => {
+                resolve(socket.getCipher().standardName);
+                socket.destroy();
+            });
+        socket.on('error', (error) => resolve(error.code));
+    });
+}
+
+function rsaCertificate() {
+    const dir = temporary('rsa-cert');
+    const files = { certificate_file: path.join(dir, 'tls.crt'), private_key_file: path.join(dir, 'tls.key') };
+    execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', files.private_key_file,
+        '-out', files.certificate_file, '-days', '2', '-subj', '/CN=localhost'], { stdio: 'pipe' });
+    return files;
+}
+
+describe('TLS 1.2', () => {
+    const REFUSED = 'ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE'; // the gateway's alert
+    let rsa;
+    before(async () => (rsa = await startGateway(stub, { config: { tls: rsaCertificate() } })));
+    after(() => rsa?.stop());
+
+    const only = (ciphers) => ({ ciphers, minVersion: 'TLSv1.2', maxVersion: 'TLSv1.2' });
+    const cases = {
+        RSA: { of: () => rsa, good: ['ECDHE-RSA-AES128-GCM-SHA256', 'ECDHE-RSA-AES256-GCM-SHA384', 'ECDHE-RSA-CHACHA20-POLY1305'],
+            bad: ['AES128-SHA', 'AES128-GCM-SHA256', 'AES256-GCM-SHA384', 'AES128-SHA256', 'ECDHE-RSA-AES128-SHA',
+                'ECDHE-RSA-AES128-SHA256', 'ECDHE-RSA-AES256-SHA384', 'DHE-RSA-AES128-GCM-SHA256', 'DHE-RSA-CHACHA20-POLY1305'] },
+        ECDSA: { of: () => gateway,
+            good: ['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-AES256-GCM-SHA384', 'ECDHE-ECDSA-CHACHA20-POLY1305'],
+            bad: ['ECDHE-ECDSA-AES128-SHA', 'ECDHE-ECDSA-AES128-SHA256', 'ECDHE-ECDSA-AES128-CCM'] },
+    };
+    for (const [kind, { of, good, bad }] of Object.entries(cases)) {
+        for (const suite of good)
+            test(`${suite} is served (${kind} certificate)`, async () =>
+                assert.match(await handshake(of().target, only(suite)), /^TLS_ECDHE_/));
+        for (const suite of bad)
+            test(`${suite} is refused (${kind} certificate)`, async () =>
+                assert.equal(await handshake(of().target, only(suite)), REFUSED));
+        test(`of good and bad suites a good one is taken (${kind} certificate)`, async () =>
+            assert.match(await handshake(of().target, only([...bad, good[0]].join(':'))), /^TLS_ECDHE_.*_GCM_/));
+    }
+
+    test('TLS 1.3 has its own suites', async () => {
+        for (const suite of ['TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256'])
+            for (const { target } of [gateway, rsa])
+                assert.equal(await handshake(target, { ciphers: suite, minVersion: 'TLSv1.3' }), suite);
     });
 });
