@@ -117,6 +117,7 @@ static void fill_environment(const struct rig *r, struct environment *e) {
     add_variable(e, "HEALTH_ADDRESS", "127.0.0.1");
     add_variable(e, "HEALTH_PORT", "%d", r->health_port);
     add_variable(e, "ADMIN_PORT", "0");
+    add_variable(e, "DRAIN_DELAY", "0s"); /* no load balancer has to notice that it ends */
     add_variable(e, "LOG_FORMAT", "json");
     add_variable(e, "TLS_ENABLED", r->o.tls ? "true" : "false");
     if (!r->o.tls)

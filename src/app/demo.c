@@ -92,6 +92,8 @@ struct demo *demo_start(char *const *environ, const char **why) {
     /* Something to try at one's own desk is not to be reached from elsewhere. */
     set(d, "AIWM_GATEWAY_LISTEN_ADDRESS", SPAN("127.0.0.1"));
     set(d, "AIWM_GATEWAY_HEALTH_ADDRESS", SPAN("127.0.0.1"));
+    /* No load balancer has to notice that it ends. */
+    set(d, "AIWM_GATEWAY_DRAIN_DELAY", SPAN("0s"));
     return d;
 }
 

@@ -250,13 +250,16 @@ static void on_drain_start(void *arg) {
 
 static void drain(struct process *p, int signal_number) {
     const struct config *config = p->shared.config;
+    bool has_successor = succession_is_under_way(p->succession);
+    /* A successor serves the same ports: nobody has to notice anything. */
+    int64_t delay_ms = has_successor ? 0 : config->drain.delay_ms;
     log_info("draining", F_INT("signal", signal_number),
              F_INT("timeout_s", config->drain.timeout_ms / 1000));
     p->pages.draining = true;
-    if (!succession_is_under_way(p->succession))
+    if (!has_successor)
         (void)notify_tell(p->parts->environment, "STOPPING=1\nSTATUS=Draining");
-    p->give_up_ms = clock_mono_ms() + config->drain.delay_ms + config->drain.timeout_ms;
-    timer_start(&p->drain_start, config->drain.delay_ms);
+    p->give_up_ms = clock_mono_ms() + delay_ms + config->drain.timeout_ms;
+    timer_start(&p->drain_start, delay_ms);
 }
 
 static void drain_by_operator(void *arg) {

@@ -261,3 +261,13 @@ test('a drain by an operator ends the process well', async () => {
     await leaving.stop();
 });
 
+test('it serves on for 5 s unless configured otherwise, and says that it is not ready', async () => {
+    const leaving = await startGateway(stub, { env: { AIWM_GATEWAY_ADMIN_TOKEN: TOKEN }, config: { drain: undefined } });
+    assert.match((await ask('GET', '/config', { port: leaving.adminPort })).body, /drain:\s+delay: 5s/);
+    assert.equal((await ask('POST', '/drain', { port: leaving.adminPort })).status, 200);
+    assert.equal((await leaving.health('/readyz')).status, 503);
+    assert.equal((await connect(leaving, 306)).status, 201, 'a new connection is served');
+    leaving.child.signal('SIGTERM'); // we have seen enough
+    assert.equal((await leaving.child.exited).code, 0);
+    await leaving.stop();
+});

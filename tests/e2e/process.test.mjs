@@ -47,6 +47,7 @@ function configText(changes = {}) {
         admin: { address: '127.0.0.1', port: 0 },
         upstream: { url: stub.url },
         jwt: { secret_file: write(JWT_SECRET) },
+        drain: { delay: '0s' },
         ...changes,
     });
 }

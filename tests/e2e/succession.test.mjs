@@ -120,6 +120,17 @@ test('a request in flight is answered by who has it, a new one by the successor'
     });
 });
 
+test('who has a successor waits for no load balancer', { timeout: 30000 }, async () => {
+    await using({ config: { drain: { delay: '10m' } } }, async (gateway, succeed) => {
+        const pid = await succeed();
+        assert.equal((await gateway.health('/readyz')).status, 200);
+        assert.equal((await connect(gateway, 1)).status, 201);
+        gateway.writeConfig({ ...gateway.config, drain: { delay: '0s' } });
+        process.kill(pid, 'SIGHUP');
+        await gateway.logged('reloaded');
+    });
+});
+
 test('more or fewer workers are no obstacle', { timeout: 60000 }, async () => {
     await using({}, async (gateway, succeed) => {
         for (const workers of [4, 1, 3]) {
@@ -183,7 +194,7 @@ test('sockets of systemd are taken, those that are not for us are left', { timeo
         GATEWAY: path.join(build, 'aiwm-gateway'), AIWM_GATEWAY_UPSTREAM_URL: stub.url, AIWM_GATEWAY_TLS_ENABLED: 'false',
         AIWM_GATEWAY_JWT_SECRET: 'a-secret-of-the-test-0123456789abcdef', AIWM_GATEWAY_LISTEN_ADDRESS: '127.0.0.1',
         AIWM_GATEWAY_HEALTH_ADDRESS: '127.0.0.1', AIWM_GATEWAY_HEALTH_PORT: '0', AIWM_GATEWAY_ADMIN_PORT: '0',
-        AIWM_GATEWAY_WORKERS: '3', LISTEN_FDS: '1', LISTEN_FDNAMES: 'data',
+        AIWM_GATEWAY_DRAIN_DELAY: '0s', AIWM_GATEWAY_WORKERS: '3', LISTEN_FDS: '1', LISTEN_FDNAMES: 'data',
     };
     const start = (listenPid) => new Child(process.execPath, ['-e', activator(listenPid)], { env });
     let child, pid;

@@ -175,7 +175,7 @@ Test(config, defaults_are_the_documented_ones) {
     cr_expect_eq(c->heartbeat.expiry_ms, 90000);
     cr_expect_eq(c->heartbeat.min_forward_gap_ms, 10000);
     cr_expect_eq(c->heartbeat.max_rate, 10);
-    cr_expect_eq(c->drain.delay_ms, 0);
+    cr_expect_eq(c->drain.delay_ms, 5000);
     cr_expect_eq(c->drain.timeout_ms, 30000);
     cr_expect_eq(c->workers, 0);
     cr_expect_eq(c->log.level, LOG_INFO);

@@ -285,8 +285,9 @@ const struct config_row config_rows[] = {
         limits, max_loop_lag, "1s", "10ms", "1m", RELOAD,
         "how late the gateway may be before it gives up connects, then calls, then heartbeats"),
 
-    DURATION(drain, delay, "0s", "0s", "10m", RELOAD,
-             "after SIGTERM keep serving this long while /readyz already says no"),
+    DURATION(drain, delay, "5s", "0s", "10m", RELOAD,
+             "after SIGTERM keep serving this long while /readyz already says no, until load "
+             "balancers and Kubernetes' endpoints have noticed"),
     DURATION(drain, timeout, "30s", "0s", "1h", RELOAD,
              "then give requests in flight this long to end"),
 

@@ -44,7 +44,7 @@ function configFor(stub, dir) {
         admin: { address: '127.0.0.1', port: 0 },
         upstream: { url: stub.url },
         jwt: { secret_file: secretFile },
-        drain: { timeout: '5s' },
+        drain: { delay: '0s', timeout: '5s' },
         log: { format: 'json', level: 'debug' },
     };
 }
