@@ -263,6 +263,8 @@
       "Troubles with Redis by reason.")                                                            \
     X(REDIS_ERROR_PROTOCOL, counter, "redis_errors_total", "reason=\"protocol\"",                  \
       "Troubles with Redis by reason.")                                                            \
+    X(REDIS_ERROR_OVERSIZED, counter, "redis_errors_total", "reason=\"oversized\"",                \
+      "Troubles with Redis by reason.")                                                            \
     X(REDIS_ERROR_AUTH, counter, "redis_errors_total", "reason=\"auth\"",                          \
       "Troubles with Redis by reason.")                                                            \
     X(REDIS_ERROR_NOAUTH, counter, "redis_errors_total", "reason=\"noauth\"",                      \

@@ -40,6 +40,7 @@ struct redis_health {
     _Atomic int64_t trouble_ms; /* monotonic: when there was trouble last */
     _Atomic bool durable;       /* AOF on, and nothing is evicted */
     _Atomic bool warned, introduced;
+    _Atomic bool oversized_told;  /* of a client that is aside: logged, once */
     _Atomic uint64_t rights_told; /* a bit each: missing rights that were logged */
 };
 

@@ -16,12 +16,21 @@ _Static_assert((int)METRIC_REDIS_ERROR_OTHER - (int)METRIC_REDIS_ERROR_UNREACHAB
                    (int)REDIS_OTHER - (int)REDIS_UNREACHABLE,
                "each trouble has its row of redis_errors_total, in the same order");
 
+/* Of those who only wait for news one trouble is logged, once a process: nobody else meets it, and
+ * it is no outage that ends by itself. */
+static void note_aside(const struct redis_options *o, enum redis_trouble t) {
+    if (t == REDIS_OVERSIZED && !atomic_exchange(&o->health->oversized_told, true))
+        log_change(o, "redis answered a stream read with too large a reply: connection closed", t);
+}
+
 void redis_note_trouble(const struct redis_options *o, enum redis_trouble t) {
     struct redis_health *health = o->health;
     int none = REDIS_NONE;
     metric_add((enum metric)(METRIC_REDIS_ERROR_UNREACHABLE + (int)t - REDIS_UNREACHABLE), 1);
-    if (o->aside)
+    if (o->aside) {
+        note_aside(o, t);
         return;
+    }
     atomic_store(&health->trouble_ms, clock_mono_ms());
     if (atomic_compare_exchange_strong(&health->trouble, &none, (int)t))
         log_change(o, "redis is in trouble", t);

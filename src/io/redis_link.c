@@ -10,12 +10,7 @@
 #include <hiredis/hiredis.h>
 #include <stdlib.h>
 
-enum {
-    /* A reply is at most a few hundred claimed heartbeats (8 KiB each), or one connect answer. What
-     * others wrote into a stream may be more. */
-    REPLY_MAX = 32 << 20,
-    OUT_KEEP = 262144,
-};
+enum { OUT_KEEP = 262144 };
 
 static struct redis_pending *pending_new(size_t text_max, redis_done *done, void *arg) {
     struct redis_pending *p = must_alloc(sizeof *p + text_max);
@@ -138,16 +133,16 @@ static bool tell_reply(struct redis_link *l) {
     else
         l->on->on_ended(l->arg, REDIS_PROTOCOL); /* it answers what nobody asked */
     freeReplyObject(reply);
-    if (l->open)
-        l->partial = l->reader->len - l->reader->pos;
     return l->open;
 }
 
 static void on_bytes(void *arg, char *bytes, size_t len) {
     struct redis_link *l = arg;
-    l->partial += len;
-    if (l->partial > REPLY_MAX || redisReaderFeed(l->reader, bytes, len) != REDIS_OK) {
-        l->on->on_ended(l->arg, REDIS_PROTOCOL);
+    enum redis_trouble t = reply_limit_take(&l->limit, (struct span){bytes, len});
+    if (t == REDIS_NONE && redisReaderFeed(l->reader, bytes, len) != REDIS_OK)
+        t = REDIS_PROTOCOL;
+    if (t != REDIS_NONE) {
+        l->on->on_ended(l->arg, t);
         return;
     }
     while (tell_reply(l))
@@ -193,7 +188,7 @@ bool redis_link_open(struct redis_link *l, const struct sockaddr *address, unsig
     l->ready = false;
     l->open =
         stream_connect(&l->stream, l->loop, address, address_len, tls, host, &stream_events, l);
-    l->partial = 0;
+    l->limit = (struct reply_limit){0};
     if (l->open)
         l->reader = redisReaderCreate();
     return l->open;

@@ -6,6 +6,7 @@
 #include "base/str.h"
 #include "io/redis.h"
 #include "io/stream.h"
+#include "rules/redis/reply_limit.h"
 
 struct redisReader;
 struct redisReply;
@@ -33,9 +34,9 @@ struct redis_link {
     struct stream stream;
     bool open, ready;
     struct redisReader *reader;
-    size_t partial;      /* bytes of the reply that is being read */
-    struct str out;      /* commands of this turn of the loop */
-    struct list pending; /* oldest first */
+    struct reply_limit limit; /* of the replies that are being read */
+    struct str out;           /* commands of this turn of the loop */
+    struct list pending;      /* oldest first */
     size_t count;
     int64_t timeout_ms;
     struct event flush;

@@ -16,6 +16,7 @@
     X(CLOSED, "closed", NULL, true, "it closed the connection")                                    \
     X(TLS, "tls", NULL, true, "its certificate was not accepted, or ours was not")                 \
     X(PROTOCOL, "protocol", NULL, true, "it does not speak as Redis does")                         \
+    X(OVERSIZED, "oversized", NULL, true, "a reply is larger than the gateway reads")              \
     X(AUTH, "auth", "WRONGPASS", true, "it refuses our user or password")                          \
     X(NOAUTH, "noauth", "NOAUTH", true, "it wants a password (redis.password_file)")               \
     X(NOPERM, "noperm", "NOPERM", false,                                                           \
