@@ -310,7 +310,7 @@ bool durable_claim(struct serve *s, size_t limit, uint64_t claim, redis_done *do
     return run(s, SCRIPT_BEAT_CLAIM, &w, done, arg);
 }
 
-enum { CLAIMS_HEAD = 4, CLAIM_WORDS = 4 };
+enum { CLAIMS_HEAD = 4, CLAIM_WORDS = 3 };
 
 void durable_read_claims(struct serve *s, const struct redis_reply *reply,
                          struct durable_claims *out) {
@@ -325,6 +325,13 @@ void durable_read_claims(struct serve *s, const struct redis_reply *reply,
         .count = words > CLAIMS_HEAD ? (words - CLAIMS_HEAD) / CLAIM_WORDS : 0};
 }
 
+/* A body was stored because payload_read_beat took it, as plain JSON. */
+static bool read_sealed_status(struct span body, enum beat_status *out) {
+    struct payload_verdict verdict;
+    payload_read_beat(SPAN("application/json"), SPAN_NONE, body, &verdict, out);
+    return verdict.kind == PAYLOAD_FINE;
+}
+
 bool durable_read_claimed(struct serve *s, const struct redis_reply *reply, size_t i,
                           uint64_t claim, struct parcel *out) {
     size_t at = CLAIMS_HEAD + i * CLAIM_WORDS;
@@ -332,12 +339,12 @@ bool durable_read_claimed(struct serve *s, const struct redis_reply *reply, size
     if (!agent_id_parse(redis_text(redis_at(reply, at)), &out->delivery.id))
         return false;
     out->delivery.sequence = (uint64_t)redis_integer(redis_at(reply, at + 1));
-    bool status_fine = read_status(redis_text(redis_at(reply, at + 2)), &out->delivery.status);
-    bool opened = unseal(s, redis_text(redis_at(reply, at + 3)), out);
+    bool opened = unseal(s, redis_text(redis_at(reply, at + 2)), out) &&
+                  read_sealed_status(out->body, &out->delivery.status);
     int64_t age_ms = (now_us(s) - (int64_t)out->delivery.sequence) / 1000;
     out->delivery.received_ms = clock_mono_ms() - age_ms;
     out->delivery.token = opened ? agents_token_hash(s->shared->agents, out->token) : 0;
-    return status_fine && opened;
+    return opened;
 }
 
 /* ---- settling ---- */

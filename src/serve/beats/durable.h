@@ -12,8 +12,11 @@
  * after a newer one, on no replica.
  *
  * Token and body are sealed (rules/trust/seal.h) under a key of the day, derived from the key of
- * the connect cache; the agent's id and the stamp are vouched for. Replicas share their beats when
- * they share that key. */
+ * the connect cache; the agent's id and the stamp are authenticated with them. Replicas share their
+ * beats when they share that key.
+ *
+ * The status stands in the record in the clear, too, but only Redis reads it there, to decide when
+ * the beat is due. What is delivered, and noted as delivered, is the status in the sealed body. */
 #pragma once
 
 #include "serve/beats/delivery.h"

@@ -135,7 +135,7 @@ const char beat_store[] = RECORD QUIET DUE LATE
  * KEYS: due, sending, turns, settle, seen.
  * ARGV: what records' keys begin with, now, how many, claimant, end of the lease, expiry (ms; 0:
  *       beats do not expire).
- * Returns {next due ms or -1, expired, superseded, held, then id, stamp, status, sealed of each}.
+ * Returns {next due ms or -1, expired, superseded, held, then id, stamp, sealed of each}.
  */
 const char beat_claim[] = RECORD QUIET LATE
     "local prefix, now, expiry = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[6])\n"
@@ -171,7 +171,7 @@ const char beat_claim[] = RECORD QUIET LATE
     "      agent.lease, agent.under_way = ARGV[4], agent.stamp\n"
     "      redis.call('ZADD', KEYS[2], ARGV[5], id)\n"
     "      keep(prefix .. id, agent)\n"
-    "      for _, each in ipairs({id, agent.stamp, agent.status, agent.sealed}) do\n"
+    "      for _, each in ipairs({id, agent.stamp, agent.sealed or ''}) do\n"
     "        out[#out + 1] = each\n"
     "      end\n"
     "    end\n"
