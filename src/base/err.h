@@ -13,6 +13,8 @@
     X(BAD_REQUEST, 400, "GATEWAY_BAD_REQUEST", "Malformed HTTP request", false)                    \
     X(BAD_FRAMING, 400, "GATEWAY_BAD_FRAMING", "Ambiguous or invalid message framing", false)      \
     X(BAD_HOST, 400, "GATEWAY_BAD_HOST", "Exactly one valid Host is required", false)              \
+    X(BAD_CONNECTION, 400, "GATEWAY_BAD_CONNECTION", "Connection may not name end-to-end fields",  \
+      false)                                                                                       \
     X(BAD_CHUNK, 400, "GATEWAY_BAD_CHUNK", "Invalid chunked body", false)                          \
     X(TARGET_TOO_LONG, 414, "GATEWAY_URI_TOO_LONG", "Request target over 8192 bytes", false)       \
     X(HEAD_TOO_LARGE, 431, "GATEWAY_HEAD_TOO_LARGE",                                               \

@@ -94,6 +94,15 @@ Test(headers, for_the_next_hop_only_do_not_go_up) {
         "CF-Connecting-IP: 1.2.3.4\r\n",
         "X-Original-URL: /admin\r\n",
         "X-Rewrite-URL: /admin\r\n",
+        "X_Forwarded_For: 1.2.3.4\r\n",
+        "x-forwarded_for: 1.2.3.4\r\n",
+        "X.Forwarded.Host: b\r\n",
+        "X_REAL_IP: 1.2.3.4\r\n",
+        "True_Client-IP: 1.2.3.4\r\n",
+        "X_Original_URL: /admin\r\n",
+        "X_Correlation_Id: theirs\r\n",
+        "X_Organization_Id: other\r\n",
+        "Content_Type: text/plain\r\n",
         "x-correlation-id: theirs\r\n",
     };
     struct headers_hop hop = plain_hop();
@@ -114,10 +123,12 @@ Test(headers, for_the_next_hop_only_do_not_go_up) {
 Test(headers, of_their_own_go_up_in_the_order_they_came) {
     struct headers_hop hop = plain_hop();
     const char *got = up(UP_HEAD("b: 2\r\nA: 1\r\nb: 3\r\nCookie: k=v\r\ntraceparent: 00-1\r\n"
-                                 "Via: 1.0 other\r\nX-Organization-Id: o\r\nEmpty:\r\n"),
+                                 "Via: 1.0 other\r\nX-Organization-Id: o\r\nEmpty:\r\n"
+                                 "my_field: 4\r\ncontent_hash: 5\r\n"),
                          &hop);
     cr_expect(strstr(got, "\r\nb: 2\r\nA: 1\r\nb: 3\r\nCookie: k=v\r\ntraceparent: 00-1\r\n"
-                          "Via: 1.0 other\r\nX-Organization-Id: o\r\nEmpty: \r\nX-Forwarded"),
+                          "Via: 1.0 other\r\nX-Organization-Id: o\r\nEmpty: \r\n"
+                          "my_field: 4\r\ncontent_hash: 5\r\nX-Forwarded"),
               "%s", got);
 }
 
@@ -177,6 +188,20 @@ Test(headers, come_back_without_framing_and_hop) {
                           "Content-Type: text/plain\r\nETag: W/\"3\"\r\n"
                           "Date: Mon, 23 Nov 2026 07:00:00 GMT\r\nSet-Cookie: a=1\r\n"
                           "Set-Cookie: b=2\r\nVia: 1.1 aiwm-gateway\r\n");
+    cr_expect(has_date);
+}
+
+Test(headers, come_back_though_the_controller_nominates_end_to_end_ones) {
+    bool has_date;
+    const char *got =
+        down("HTTP/1.1 200 OK\r\nx-correlation-id: theirs\r\n"
+             "Content-Type: text/plain\r\nSet-Cookie: a=1\r\nX-Hop: 1\r\n"
+             "Connection: close, content-type, set-cookie, x-hop, x-correlation-id\r\n"
+             "Date: Mon, 23 Nov 2026 07:00:00 GMT\r\nConnection: date\r\n\r\n",
+             false, &has_date);
+    cr_expect_str_eq(got, "x-correlation-id: theirs\r\nContent-Type: text/plain\r\n"
+                          "Set-Cookie: a=1\r\nDate: Mon, 23 Nov 2026 07:00:00 GMT\r\n"
+                          "Via: 1.1 aiwm-gateway\r\n");
     cr_expect(has_date);
 }
 

@@ -437,6 +437,38 @@ Test(http, keeps_a_connection_unless_somebody_closes_it) {
         cr_expect_eq(accepted(rows[i].head).keep_alive, rows[i].keep_alive, "%s", rows[i].head);
 }
 
+Test(http, refuses_a_connection_that_nominates_what_is_meant_for_the_controller) {
+    static const char *const nominated[] = {
+        "host",           "Authorization",   "COOKIE",           "content-type",
+        "Content-Hash",   "cache-control",   "x-correlation-id", "x-organization-id",
+        "forwarded",      "X-Forwarded-For", "x-real-ip",        "transfer-encoding",
+        "content-length", "accept",          "expect",           "content_type",
+    };
+    static const char *const lists[] = {
+        "Connection: %s\r\n",
+        "Connection: keep-alive, %s\r\n",
+        "connection:\t%s\t,close\r\n",
+        "Connection: close\r\nX: y\r\nCONNECTION: a, ,%s\r\n",
+        "Connection: Upgrade,%s\r\nUpgrade: websocket\r\n",
+    };
+    char fields[256], head[512];
+    struct http_request request;
+    for (size_t i = 0; i < ROWS(nominated) * ROWS(lists); i++) {
+        const char *format = lists[i % ROWS(lists)], *mark = strstr(format, "%s");
+        snprintf(fields, sizeof fields, "%.*s%s%s", (int)(mark - format), format,
+                 nominated[i / ROWS(lists)], mark + 2);
+        snprintf(head, sizeof head, GET HOST "%s\r\n", fields);
+        cr_expect_eq(parse_request(span_of(head), &request), ERR_BAD_CONNECTION, "%s", head);
+    }
+}
+
+Test(http, lets_a_connection_nominate_what_is_the_next_hops_or_nobodys) {
+    struct http_request r =
+        accepted(GET HOST "Connection: Keep-Alive, TE, Trailer, Upgrade, HTTP2-Settings, X-Mine, "
+                          "traceparent, content, hosts\r\nProxy-Connection: keep-alive\r\n\r\n");
+    cr_expect(r.keep_alive);
+}
+
 Test(http, sees_who_waits_for_100_and_who_wants_to_upgrade) {
     static const struct {
         const char *head;
@@ -715,6 +747,7 @@ Test(http, reads_how_an_answer_ends) {
         {OK(""), false, true, -1, -1},
         {OK("Content-Length: 0\r\n"), false, true, 0, -1},
         {OK("Transfer-Encoding: chunked\r\n"), true, true, -1, -1},
+        {OK("Connection: content-type, date\r\n"), false, true, -1, -1},
         {OK("Connection: close\r\n"), false, false, -1, -1},
         {"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n", false, false, 1, -1},
         {"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n", false, true, -1, -1},

@@ -1,6 +1,7 @@
 #include "rules/wire/headers.h"
 
 #include "rules/wire/cors.h"
+#include "rules/wire/field_names.h"
 
 #define VIA "1.1 aiwm-gateway"
 /* SPAN for what is initialised before the program runs. */
@@ -46,13 +47,6 @@ static const struct span hop_by_hop[] = {
     NAME("content-length"),
 };
 
-/* Claims about the client that only a proxy may make: we are that proxy. */
-static const struct span claims[] = {
-    NAME("forwarded"),           NAME("x-real-ip"),      NAME("x-client-ip"),
-    NAME("x-cluster-client-ip"), NAME("true-client-ip"), NAME("cf-connecting-ip"),
-    NAME("x-original-url"),      NAME("x-rewrite-url"),
-};
-
 static bool listed(const struct span *names, size_t count, struct span name) {
     for (size_t i = 0; i < count; i++)
         if (span_equal_nocase(names[i], name))
@@ -62,13 +56,6 @@ static bool listed(const struct span *names, size_t count, struct span name) {
 
 static bool is_hop_by_hop(struct span name) {
     return listed(hop_by_hop, sizeof hop_by_hop / sizeof *hop_by_hop, name);
-}
-
-static bool is_claim(struct span name) {
-    struct span prefix = SPAN("x-forwarded-");
-    if (name.len >= prefix.len && span_equal_nocase((struct span){name.ptr, prefix.len}, prefix))
-        return true;
-    return listed(claims, sizeof claims / sizeof *claims, name);
 }
 
 /* Does any Connection field name this one? */
@@ -95,7 +82,9 @@ static bool crosses_up(const struct http_fields *fields, const struct http_field
         return false;
     if (f->known == HTTP_HOST || f->known == HTTP_EXPECT || f->known == HTTP_CORRELATION_ID)
         return false;
-    return !is_hop_by_hop(f->name) && !is_claim(f->name) && !named_by_connection(fields, f->name);
+    if (f->known == HTTP_UNKNOWN && (field_is_forwarding(f->name) || field_is_imitation(f->name)))
+        return false;
+    return !is_hop_by_hop(f->name) && !named_by_connection(fields, f->name);
 }
 
 static void add_upgrade(struct str *out, const struct http_fields *fields) {
@@ -134,11 +123,14 @@ void headers_to_upstream(struct str *out, const struct http_request *request,
     STR_ADD(out, "\r\n");
 }
 
+/* What the controller nominates of the end-to-end fields is not nominated: an answer without its
+ * Content-Type would be read as another one. */
 static bool crosses_down(const struct http_fields *fields, const struct http_field *f,
                          const struct headers_back *back) {
     if (back->cors_is_ours && cors_is_our_field(f->name))
         return false;
-    return !is_hop_by_hop(f->name) && !named_by_connection(fields, f->name);
+    return !is_hop_by_hop(f->name) &&
+           (!named_by_connection(fields, f->name) || field_is_end_to_end(f->name));
 }
 
 void headers_to_client(struct str *out, const struct http_response *response,

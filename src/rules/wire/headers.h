@@ -27,7 +27,9 @@ struct headers_hop {
 
 /* Appends the whole request head, the empty line included. Hop-by-hop fields and those that
  * Connection names are dropped (RFC 9110 section 7.6.1); X-Forwarded-*, Forwarded and other claims
- * about who the client is are replaced by ours. */
+ * about who the client is are replaced by ours. Dropped, too, is what only a CGI-like controller
+ * would take for one of those, or for another end-to-end field: `X_Real_IP`, `Content_Type`
+ * (rules/wire/field_names.h). */
 void headers_to_upstream(struct str *out, const struct http_request *request,
                          const struct headers_hop *hop);
 
@@ -37,6 +39,7 @@ struct headers_back {
     bool cors_is_ours;          /* the controller's Access-Control-* do not cross */
 };
 
-/* Appends the answer's fields without framing and without the empty line. Sets *has_date. */
+/* Appends the answer's fields without framing and without the empty line. Sets *has_date. Fields
+ * that the controller's Connection names are dropped, but never end-to-end ones. */
 void headers_to_client(struct str *out, const struct http_response *response,
                        const struct headers_back *back, bool *has_date);

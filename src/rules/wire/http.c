@@ -7,6 +7,7 @@
  * Nothing is repaired: a head either is what the grammar says, or is refused. */
 #include "rules/wire/http.h"
 
+#include "rules/wire/field_names.h"
 #include "rules/wire/http_fields.h"
 
 enum {
@@ -89,11 +90,23 @@ struct connection_options {
     bool close;
     bool keep_alive;
     bool upgrade;
+    bool end_to_end; /* a field that is not the next hop's alone */
 };
+
+static void note_option(struct connection_options *found, struct span option) {
+    if (span_equal_nocase(option, SPAN("close")))
+        found->close = true;
+    else if (span_equal_nocase(option, SPAN("keep-alive")))
+        found->keep_alive = true;
+    else if (span_equal_nocase(option, SPAN("upgrade")))
+        found->upgrade = true;
+    else if (field_is_end_to_end(option))
+        found->end_to_end = true;
+}
 
 /* Of all Connection fields together. */
 static struct connection_options find_connection_options(const struct http_fields *fields) {
-    struct connection_options found = {false, false, false};
+    struct connection_options found = {0};
     if (fields->known_count[HTTP_CONNECTION] == 0)
         return found;
     for (size_t i = 0; i < fields->count; i++) {
@@ -101,11 +114,8 @@ static struct connection_options find_connection_options(const struct http_field
             continue;
         struct span list = fields->at[i].value;
         struct span option;
-        while (http_list_next(&list, &option)) {
-            found.close |= span_equal_nocase(option, SPAN("close"));
-            found.keep_alive |= span_equal_nocase(option, SPAN("keep-alive"));
-            found.upgrade |= span_equal_nocase(option, SPAN("upgrade"));
-        }
+        while (http_list_next(&list, &option))
+            note_option(&found, option);
     }
     return found;
 }
@@ -252,10 +262,11 @@ static enum err find_body(struct http_request *out) {
     return e;
 }
 
-static void find_connection(struct http_request *out) {
+static enum err find_connection(struct http_request *out) {
     struct connection_options options = find_connection_options(&out->fields);
     out->keep_alive = keeps_alive(options, out->minor);
     out->wants_upgrade = options.upgrade && out->minor == 1 && out->fields.known[HTTP_UPGRADE].len;
+    return options.end_to_end ? ERR_BAD_CONNECTION : ERR_OK;
 }
 
 enum err http_request_parse(struct span head, struct http_request *out) {
@@ -273,9 +284,7 @@ enum err http_request_parse(struct span head, struct http_request *out) {
         e = find_expectation(out);
     if (!e && out->fields.known_count[HTTP_AUTHORIZATION] > 1)
         e = ERR_TWO_TOKENS;
-    if (!e)
-        find_connection(out);
-    return e;
+    return e ? e : find_connection(out);
 }
 
 /* ---- responses ---- */

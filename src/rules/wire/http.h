@@ -125,8 +125,9 @@ struct http_response {
  * (content_length, transfer_encoding), no Host, two, an empty one or one that is more than
  * name[:port] in HTTP/1.1, control bytes anywhere, non-ASCII bytes, spaces or `#` in the target,
  * versions other than 1.0 and 1.1, TRACE and CONNECT, a second Authorization, Expect other than
- * 100-continue. Values of fields we do not interpret may hold obs-text (bytes over 127): it is
- * legal, browsers send it, and it cannot change where a message ends. */
+ * 100-continue, Connection that nominates an end-to-end field (rules/wire/field_names.h). Values of
+ * fields we do not interpret may hold obs-text (bytes over 127): it is legal, browsers send it, and
+ * it cannot change where a message ends. */
 enum err http_request_parse(struct span head, struct http_request *out);
 
 /* The controller's head: ERR_OK or ERR_UPSTREAM_PROTOCOL, with the same strictness for framing.
