@@ -303,7 +303,7 @@ describe('an agent that is gone', SUITE, () => {
             assert.equal((await beat(gateway, OTHER)).status, 201, 'a bystander');
         }));
 
-    test('a 404 to whoever guesses ids says nothing of agents that were never let in here', () =>
+    test('a 404 to a client that guesses ids says nothing of agents that were never let in here', () =>
         withWrites(none, {}, async (gateway, { state }) => {
             state.connect = gone;
             assert.equal((await connect(gateway, V, { secret: 'guess' })).status, 404);

@@ -163,7 +163,7 @@ describe('the breaker does not open for what becomes of a client\'s call', SUITE
             for (const answer of await Promise.all(calls)) assert.equal(answer.status, 504);
         }));
 
-    test('connects of a kind that is not read, by a stranger, are closed without an answer', () =>
+    test('connects of a kind that is not read, by an unauthenticated client, are closed without an answer', () =>
         contained({ limits: { connect_failures_per_ip: 0, connect_failures_per_agent: 0 } }, (socket, got) => {
             if (!/x-www-form-urlencoded/.test(got.header('content-type') ?? '')) return false;
             socket.destroy();

@@ -1,4 +1,4 @@
-// The health and admin ports against clients that open connections and do not go on: whoever asks
+// The health and admin ports against clients that open connections and do not go on: a client that asks
 // is answered, and so are agents.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
