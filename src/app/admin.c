@@ -269,7 +269,7 @@ static int do_purge(void *arg, const struct operator_request *request, struct st
                            "deployment=<id>, organization=<id> or everything=yes");
     struct written written = {.effect = by->effect};
     struct span value = operator_parameter(request, by->parameter);
-    if (by->effect == EFFECT_AGENT_WRITTEN) {
+    if (by->effect == EFFECT_PURGED) {
         if (!agent_parameter(request, &written.agent))
             return refuse_with(body, 400, "agent must be an id: agent=<24 hex digits>");
         purge(arg, &written);

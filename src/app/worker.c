@@ -24,6 +24,8 @@ enum {
     PROBE_LOOK_MS = 1000, /* and as often one that may have failed */
     PROBE_CALL_MS = 5000,
     PROBE_DOWN_CALL_MS = 2000, /* while the breaker is open: agents wait for the result */
+    PROBE_GAP_MS = 100,        /* a probe that could not even begin is not repeated at once */
+    PROBE_WATCH_MS = 500,      /* how often it is seen whether one takes too long */
     PROBE_JITTER = 5,          /* of the interval a fifth: replicas do not probe in step */
 };
 
@@ -34,8 +36,9 @@ struct worker {
     struct loop loop;
     struct mailbox mailbox;
     struct serve serve;
-    struct timer look, probe;
+    struct timer look, probe, probe_watch;
     struct fetch *probing;
+    int64_t probing_since_ms; /* monotonic */
     struct letter drain, stop, adopt;
     struct generation *adopting;
     _Atomic bool idle; /* draining, and nothing to do here (a letter may change that) */
@@ -50,12 +53,31 @@ static int64_t next_probe_ms(const struct shared *shared) {
     return PROBE_LOOK_MS;
 }
 
-static void on_probed(void *arg, const struct fetched *result) {
-    struct worker *w = arg;
-    (void)result;
+static void end_probe(struct worker *w) {
+    int64_t next_ms = next_probe_ms(w->serve.shared);
     w->probing = NULL;
+    timer_stop(&w->probe_watch);
     if (!w->serve.closing)
-        timer_start(&w->probe, next_probe_ms(w->serve.shared));
+        timer_start(&w->probe, next_ms > PROBE_GAP_MS ? next_ms : PROBE_GAP_MS);
+}
+
+static void on_probed(void *arg, const struct fetched *result) {
+    (void)result;
+    end_probe(arg);
+}
+
+/* One that was begun while the breaker was closed has more time, and an answer that has begun has
+ * all the time of an answer: neither shall stand in the way of the next probe. */
+static void watch_probe(void *arg) {
+    struct worker *w = arg;
+    int64_t wait_ms, took_ms = clock_mono_ms() - w->probing_since_ms;
+    bool is_open = admission_probe_wait_ms(w->serve.shared, &wait_ms);
+    if (took_ms < (is_open ? PROBE_DOWN_CALL_MS : PROBE_CALL_MS) + PROBE_WATCH_MS) {
+        timer_start(&w->probe_watch, PROBE_WATCH_MS);
+        return;
+    }
+    fetch_cancel(w->probing);
+    end_probe(w);
 }
 
 /* Where calls go all the time, they say how the controller is. */
@@ -80,10 +102,13 @@ static void probe(void *arg) {
                        shared->upstream_authority);
     struct call_request call = {.head = {head, (size_t)len},
                                 .repeatable = true,
+                                .is_probe = true,
                                 .timeout_ms = is_open ? PROBE_DOWN_CALL_MS : PROBE_CALL_MS};
     struct admission_terms terms = {.class = GATE_PROBE};
     enum { HEALTH_MAX = 65536 };
+    w->probing_since_ms = clock_mono_ms();
     w->probing = fetch_start(&w->serve, &call, &terms, HEALTH_MAX, on_probed, w);
+    timer_start(&w->probe_watch, PROBE_WATCH_MS);
 }
 
 /* ---- draining ---- */
@@ -154,6 +179,7 @@ struct worker *worker_new(const struct worker_setup *setup) {
     server_listen(w->serve.server, setup->listen_fd);
     timer_init(&w->look, &w->loop, look, w);
     timer_init(&w->probe, &w->loop, probe, w);
+    timer_init(&w->probe_watch, &w->loop, watch_probe, w);
     w->drain.deliver = on_drain;
     w->stop.deliver = on_stop;
     w->adopt.deliver = on_adopt;
@@ -205,6 +231,7 @@ void worker_join(struct worker *w) {
 void worker_close(struct worker *w) {
     timer_stop(&w->look);
     timer_stop(&w->probe);
+    timer_stop(&w->probe_watch);
     server_free(w->serve.server);
     shelf_close(w->serve.shelf); /* what goes on without it asks the controller */
     passage_cancel_all(w->serve.desk);

@@ -164,6 +164,7 @@ static void on_closed(void *arg, enum stream_end end) {
         upstream_answer_over(c);
     } else if (c->stream.connecting) {
         stream_close(&c->stream);
+        c->was_refused = true;
         c->attempt++;
         try_addresses(c);
     } else if (end == STREAM_TLS_FAILED) {
@@ -230,7 +231,6 @@ static bool is_own_shortage(int error) {
 /* From the address that was good the last time on, each once. */
 static void on_resolved(void *arg, const struct resolved *found) {
     struct upstream_conn *c = arg;
-    enum err error = ERR_UPSTREAM_CONNECT;
     c->state = LINK_CONNECTING;
     if (!c->call) {
         conn_end(c);
@@ -239,10 +239,10 @@ static void on_resolved(void *arg, const struct resolved *found) {
     for (; c->attempt < found->count; c->attempt++) {
         if (connect_to(c, &found->address[(c->upstream->good_address + c->attempt) % found->count]))
             return;
-        if (is_own_shortage(errno))
-            error = ERR_OVERLOADED;
+        c->was_refused |= !is_own_shortage(errno);
     }
-    fail_from_loop(c, error);
+    bool is_ours = found->count > 0 && !c->was_refused;
+    fail_from_loop(c, is_ours ? ERR_OVERLOADED : ERR_UPSTREAM_CONNECT);
 }
 
 static void try_addresses(struct upstream_conn *c) {
@@ -268,7 +268,7 @@ static struct upstream_conn *open_conn(struct upstream *u, struct call *call) {
     metric_add(METRIC_UPSTREAM_CONNECTIONS, 1);
     call->conn = c;
     close_surplus(u);
-    if (upstream_busy(u) > u->options.max_connections) {
+    if (upstream_busy(u) > u->options.max_connections + call->is_probe) {
         fail_from_loop(c, ERR_OVERLOADED);
         return c;
     }
@@ -312,6 +312,7 @@ struct call *upstream_call(struct upstream *u, const struct call_request *reques
     call->repeatable = request->repeatable;
     call->upgrade = request->upgrade;
     call->secret = request->secret;
+    call->is_probe = request->is_probe;
     call->timeout_ms =
         request->timeout_ms > 0 ? request->timeout_ms : u->options.response_timeout_ms;
     str_init(&call->bytes, request->head.len + request->body.len);

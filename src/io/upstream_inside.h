@@ -23,6 +23,7 @@ struct upstream_conn {
     struct call *call;
     enum link_state state;
     bool used_before, got_bytes;
+    bool was_refused;    /* by one of the addresses: not everything was our own shortage */
     bool pool_after;     /* the answer allows to use the connection again */
     int64_t idle_for_ms; /* from the Keep-Alive hint */
     int64_t idle_until_ms;
@@ -43,7 +44,7 @@ struct call {
     const struct call_events *on;
     void *arg;
     struct str bytes; /* the whole request, until the answer begins */
-    bool head_only, repeatable, upgrade, secret;
+    bool head_only, repeatable, upgrade, secret, is_probe;
     bool sent, paused;
     bool is_untimed; /* the body has no deadline, see call_lift_body_timeout */
     int64_t timeout_ms;

@@ -27,6 +27,7 @@ static const char *const effects[] = {
     [EFFECT_AGENT_DELETED] = "forgets the agent's cached connect and refuses its tokens",
     [EFFECT_REGENERATED] = "forgets the agent's cached connect",
     [EFFECT_REVOKED] = "refuses the agent's tokens",
+    [EFFECT_PURGED] = "forgets the agent's cached connect",
     [EFFECT_INSTRUCTION] = "makes cached connects with this instruction stale",
     [EFFECT_DEPLOYMENT] = "makes cached connects with this deployment stale",
     [EFFECT_MODELS] = "makes cached connects of all managed agents stale",

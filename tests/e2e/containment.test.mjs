@@ -177,6 +177,24 @@ describe('the breaker does not open for what becomes of a client\'s call', SUITE
             }
         }));
 
+    test('connects of that kind do not hide that the controller is gone, either', async () => {
+        const aiwm = await Aiwm.start();
+        aiwm.trouble = (socket) => {
+            socket.destroy();
+            return true;
+        };
+        const config = { limits: { connect_failures_per_ip: 0, connect_failures_per_agent: 0 }, breaker: { failures: 4 } };
+        await using({ stub: aiwm, config }, async (gateway) => {
+            for (const n of numbers(4)) {
+                await exchange(gateway.target, 'POST', path(5000 + n), {
+                    headers: { 'Content-Type': 'application/x-www-form-urlencoded' }, body: 'secret=x',
+                });
+                await connect(gateway, n);
+            }
+            await eventually('the breaker to open', async () => await gateway.metric('controller_left_alone') === 1, 1000);
+        });
+    });
+
     test('disconnects, and heartbeats that are passed on, are closed without an answer', () =>
         contained({}, (socket, got) => {
             if (!is(got, `/agents/${ATTACKER}/`)) return false;

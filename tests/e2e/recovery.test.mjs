@@ -134,6 +134,16 @@ describe('a first connect is answered within nine seconds', { ...SUITE, skip: !p
         headers: { 'Content-Type': 'application/x-www-form-urlencoded' }, body: `secret=${agentSecret(n)}`,
     });
 
+    test('and its call ends soon after, so that its place is free again', async () => {
+        const controller = await Upstream.start(() => {});
+        const config = { breaker: { failures: 1000, failure_percent: 100 } };
+        await using({ stub: controller, config, env }, async (gateway) => {
+            const inside = () => gateway.metric('controller_calls', 'class="connect"');
+            await Promise.all([inTime('a form', form(gateway, 1)), inTime('another', connect(gateway, 2))]);
+            await eventually('no call', async () => await inside() === 0, 500); // five seconds of the gateway's
+        });
+    });
+
     for (const [what, answer] of [
         ['never answers', () => {}],
         ['sends a byte now and then', (socket) => {

@@ -353,6 +353,72 @@ Test(gate, calls_from_before_an_outage_keep_nobody_from_his_permit_after_it) {
     gate_release(&g);
 }
 
+/* Opens and closes the breaker at this second. */
+static void flap(struct gate *g, int64_t s) {
+    struct gate_ticket t;
+    while (g->breaker.state == BREAKER_CLOSED) {
+        cr_assert_eq(ask(g, &t, GATE_PROBE, s * SECOND), GATE_IN);
+        gate_answered(g, &t, GATE_FAILED, s * SECOND);
+        gate_out(g, &t, s * SECOND);
+    }
+    cr_assert_eq(ask(g, &t, GATE_PROBE, g->breaker.until_us), GATE_IN);
+    gate_answered(g, &t, GATE_FINE, g->breaker.until_us);
+    gate_out(g, &t, g->breaker.until_us);
+    cr_assert_eq(g->breaker.state, BREAKER_CLOSED);
+}
+
+Test(gate, however_often_the_breaker_opens_no_more_than_twice_the_permits_are_at_the_controller) {
+    static struct gate_ticket t[5][128];
+    struct gate g;
+    gate_init(&g, &policy);
+    int64_t at_once = 0;
+    for (int i = 0; i < 5; i++) {
+        for (int k = 0; k < 128; k++)
+            at_once += gate_ask(&g, &t[i][k], &(struct gate_wish){.class = GATE_API},
+                                i * 60 * (int64_t)SECOND) == GATE_IN;
+        flap(&g, i * 60 + 1);
+    }
+    cr_assert_eq(at_once, 256);
+    for (int i = 0; i < 5; i++)
+        for (int k = 0; k < 128; k++)
+            gate_out(&g, &t[i][k], 400 * (int64_t)SECOND);
+    cr_assert_eq(g.lane[GATE_API].inside, 0);
+    cr_assert_eq(g.lane[GATE_API].hung, 0);
+    cr_assert(gate_has_room(&g, GATE_API, 400 * (int64_t)SECOND));
+    gate_release(&g);
+}
+
+Test(gate, another_controller_is_asked_though_calls_to_the_one_before_hang) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket hung[8], t;
+    fill(&g, GATE_CONNECT, hung, 8);
+    gate_renew(&g);
+    cr_assert_eq(ask(&g, &t, GATE_CONNECT, 0), GATE_IN);
+    for (int i = 0; i < 8; i++)
+        gate_out(&g, &hung[i], 0);
+    cr_assert_eq(g.lane[GATE_CONNECT].inside, 1);
+    gate_release(&g);
+}
+
+Test(gate, what_is_no_evidence_changes_nothing) {
+    struct gate g;
+    gate_init(&g, &policy);
+    struct gate_ticket t, failed;
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(ask(&g, &failed, GATE_PROBE, i), GATE_IN);
+        gate_answered(&g, &failed, GATE_FAILED, i);
+        gate_out(&g, &failed, i);
+    }
+    cr_assert_eq(ask(&g, &t, GATE_CONNECT, 5), GATE_IN);
+    gate_answered(&g, &t, GATE_NO_EVIDENCE, 5);
+    gate_out(&g, &t, 5);
+    cr_assert_eq(g.breaker.in_a_row, 4);
+    cr_assert_not(g.heard);
+    cr_assert_eq(gate_limit(&g, GATE_CONNECT, 5), 8);
+    gate_release(&g);
+}
+
 Test(gate, half_of_one_place_is_one) {
     struct gate g;
     struct gate_policy small = policy;

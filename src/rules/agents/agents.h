@@ -73,8 +73,8 @@ struct agent {
     uint64_t lease;      /* that we have, or may have, in Redis; 0: none, or its sender knows it */
     bool lease_open;     /* it is of a claimed beat that failed, and Redis was not told */
     struct list waiters; /* ordered calls that wait (serve/beats/turn.c) */
-    bool must_ask; /* it may have been suspended or deleted, nobody said: the controller answers its
-                      next heartbeat */
+    bool must_ask; /* a PUT was taken and its answer did not say whether the agent is suspended: the
+                      controller answers its next heartbeat */
     bool beat_is_next;    /* one of them has gone since the held beat last had its chance */
     int64_t scheduled_ms; /* the owner's earliest appointment for it; -1: none */
 };

@@ -6,9 +6,10 @@ enum {
     RETRY_MAX_S = 60,           /* of calls that get no slot */
     GAPS = 24,                  /* that the mean of them goes back */
     RAMP_PART = 2,              /* half the places */
-    GRACE_PART = 8,             /* of the wait: what an estimate may be wrong by */
-    BEST_US = 240 * SECOND_US,  /* how long a quicker pace than now's is counted on */
-    PACE_PERCENT = 97,          /* of the learnt time between two: a little too fast, see above */
+    HUNG_PART = 2,  /* of the permits, for all that is at the controller after an outage */
+    GRACE_PART = 8, /* of the wait: what an estimate may be wrong by */
+    BEST_US = 240 * SECOND_US, /* how long a quicker pace than now's is counted on */
+    PACE_PERCENT = 97,         /* of the learnt time between two: a little too fast, see above */
 };
 
 /* Less than that is chance. */
@@ -69,7 +70,9 @@ int64_t gate_limit(const struct gate *g, enum gate_class class, int64_t now_us) 
 }
 
 static bool has_place(const struct gate *g, enum gate_class class, int64_t now_us) {
-    return class == GATE_PROBE || g->lane[class].inside < gate_limit(g, class, now_us);
+    const struct gate_lane *lane = &g->lane[class];
+    return class == GATE_PROBE || (lane->inside < gate_limit(g, class, now_us) &&
+                                   lane->inside + lane->hung < HUNG_PART * share(g, class));
 }
 
 /* Only our own probe says whether the controller is back: its result comes soon, and no client has
@@ -186,12 +189,6 @@ int64_t gate_retry_after_s(struct gate *g, const struct gate_wish *wish, uint32_
 
 /* ---- results ---- */
 
-void gate_renew(struct gate *g) {
-    g->breaker = (struct breaker){0};
-    g->heard = false;
-    g->era++;
-}
-
 /* Streams and long calls go on over an outage, and their permits say how many there are. */
 static bool survives_outage(enum gate_class class) {
     return class == GATE_STREAM || class == GATE_LONG;
@@ -203,9 +200,21 @@ static bool holds_permit(const struct gate *g, const struct gate_ticket *t) {
 
 static void end_outage(struct gate *g) {
     g->outages++;
-    for (enum gate_class class = 0; class < GATE_CLASSES; class ++)
-        if (!survives_outage(class))
-            g->lane[class].inside = 0;
+    for (enum gate_class class = 0; class < GATE_CLASSES; class ++) {
+        struct gate_lane *lane = &g->lane[class];
+        if (survives_outage(class))
+            continue;
+        lane->hung += lane->inside;
+        lane->inside = 0;
+        lane->full_out_us = 0; /* the outage is no gap between two calls */
+    }
+}
+
+void gate_renew(struct gate *g) {
+    g->breaker = (struct breaker){0};
+    g->heard = false;
+    g->era++;
+    end_outage(g);
 }
 
 void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result result, int64_t now_us) {
@@ -213,7 +222,7 @@ void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result resul
     if (t->where != GATE_INSIDE || t->judged)
         return;
     t->judged = true;
-    if (t->era != g->era)
+    if (t->era != g->era || result == GATE_NO_EVIDENCE)
         return;
     bool is_answer = result == GATE_FINE || result == GATE_ODD;
     bool was_open = g->breaker.state != BREAKER_CLOSED;
@@ -258,6 +267,8 @@ void gate_out(struct gate *g, struct gate_ticket *t, int64_t now_us) {
     if (t->where == GATE_INSIDE && holds_permit(g, t)) {
         measure_gap(g, t->class, now_us);
         g->lane[t->class].inside--;
+    } else if (t->where == GATE_INSIDE) {
+        g->lane[t->class].hung--;
     }
     if (t->where == GATE_INSIDE && t->probe != 0 && !t->judged && t->era == g->era)
         breaker_forgo(&g->breaker, t->probe, now_us);
@@ -267,7 +278,10 @@ void gate_out(struct gate *g, struct gate_ticket *t, int64_t now_us) {
 bool gate_move(struct gate *g, struct gate_ticket *t, enum gate_class class) {
     if (t->where != GATE_INSIDE || g->lane[class].inside >= share(g, class))
         return false;
-    g->lane[t->class].inside -= holds_permit(g, t);
+    if (holds_permit(g, t))
+        g->lane[t->class].inside--;
+    else
+        g->lane[t->class].hung--;
     g->lane[class].inside++;
     t->class = class;
     t->outages = g->outages;

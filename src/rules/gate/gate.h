@@ -8,7 +8,8 @@
  *      '-------- else ----------------------------------------------> GATE_WAITS
  *
  * When an outage is over, short calls from before it hold no permits any more: they may hang until
- * they time out, and would keep everybody else waiting for it.
+ * they time out, and would keep everybody else waiting for it. But together with those that hold
+ * one there are never more than twice the permits, however often the breaker opens and closes.
  *
  * Who is in says when its answer came (gate_answered) and when it needs its place no more
  * (gate_out); who waits is told by gate_next, or leaves (gate_out). Each class has places of its
@@ -60,6 +61,7 @@ struct gate_ticket {
 
 struct gate_lane {
     int64_t inside;
+    int64_t hung; /* begun before the last outage, and not ended: they hold no permits, see above */
     struct queue queue;
     struct concurrency concurrency;
     double gap_us;       /* between two that leave, while all places are taken; of late */
@@ -115,6 +117,7 @@ enum gate_result {
     GATE_UNAVAILABLE, /* 502, 503, 504, or a client's call without an answer: its class' adaptive
                          limit falls, the breaker learns nothing */
     GATE_FAILED,      /* no connection, or no answer to a call of our own */
+    GATE_NO_EVIDENCE, /* what became of it says nothing, not even about the limit */
 };
 
 /* How the call of one that is in went, as far as it concerns the controller's health; only the

@@ -2,8 +2,9 @@
  *
  * hiredis bounds neither elements nor bytes (0.14; since 1.0 elements, by a limit that is off). It
  * allocates an array when its length arrives, and keeps every byte of a line or a text that has no
- * end. Whoever can write into a connection to Redis could use up our memory. So a reply is walked
- * here first (RESP2, strict), and the connection is given up before the reply gets expensive.
+ * end. A peer that can write into a connection to Redis could use up our memory. So a reply is
+ * walked here first (RESP2, strict), and the connection is given up before the reply gets
+ * expensive.
  *
  * A reply costs REPLY_ELEMENT_COST for each element, however deep it is nested, and its bytes of
  * text. Elements are charged when their array is announced, texts when their length is. */

@@ -24,7 +24,7 @@ static void drop_expired(struct agent *agent) {
 static void look_again(struct serve *s, struct agent *agent, int64_t now) {
     enum { LOOK_AGAIN_MS = 50 };
     beat_put_off(&agent->beat, now + LOOK_AGAIN_MS);
-    appointments_schedule(s, agent);
+    turn_go_on(s, agent); /* ordered calls need not wait for it meanwhile */
 }
 
 /* Where beats live in Redis, one that is held here only waited to get there. */

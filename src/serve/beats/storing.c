@@ -166,7 +166,7 @@ static void keep_in_memory(struct storing *st) {
         return;
     if (agent->beat.held && !agent->beat.sending && !agent->beat.blocked) {
         beat_put_off(&agent->beat, clock_mono_ms() + LOOK_AGAIN_MS);
-        appointments_schedule(st->serve, agent);
+        turn_go_on(st->serve, agent);
     }
     agents_unlock(agents, agent);
 }

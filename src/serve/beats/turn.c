@@ -29,8 +29,9 @@ struct turn {
     struct caller caller; /* caller.x NULL: the client has left */
     struct agent_id agent;
     uint64_t token_hash;
-    uint64_t flow;     /* of the caller's organization */
-    uint64_t sequence; /* a disconnect: of the last beat before it; a beat: its own */
+    uint64_t flow;        /* of the caller's organization */
+    uint64_t purges_seen; /* the purge sequence when it was asked */
+    uint64_t sequence;    /* a disconnect: of the last beat before it; a beat: its own */
     bool waits;
     struct timer patience;   /* while it waits for other calls of the agent */
     struct timer take_again; /* the agent, in Redis: somebody else has it */
@@ -101,7 +102,9 @@ static void settle(struct turn *t, const struct fetched *result) {
     struct agent *agent = agents_lock(agents, &t->agent, true);
     agent->beat.blocked = false;
     agent->beat_is_next = true;
-    if (t->kind.is_beat && (taken || fetched_is_verdict(result, message)))
+    /* An answer from before a write says nothing about what came of it. */
+    if (t->kind.is_beat && agent->purged <= t->purges_seen &&
+        (taken || fetched_is_verdict(result, message)))
         agent->must_ask = false;
     if (taken && t->kind.is_beat)
         note_passed(t, agent);
@@ -130,6 +133,7 @@ static void on_answered(void *arg, const struct fetched *result) {
 /* ---- the call ---- */
 
 static void ask(struct turn *t) {
+    t->purges_seen = agents_purges(t->serve->shared->agents);
     struct call_request call = {.head = str_span(&t->head),
                                 .body = str_span(&t->body),
                                 .repeatable = t->kind.is_beat,

@@ -7,7 +7,7 @@
  *
  * At most one of these calls goes between two deliveries of the agent's held beat: a client whose
  * calls fail one after the other would else keep it from the controller indefinitely. With Redis
- * its script says so (beat_take). Those that wait for longer than queue.wait are refused.
+ * its script says so (beat_take). Those whose client has waited for queue.wait are refused.
  *
  * A beat forwarded here counts as received and delivered once the controller has taken it, and
  * nowhere before: until then nobody has acknowledged it, and its agent hears what went wrong. */

@@ -148,8 +148,8 @@ static void forget_agent(struct serve *s, const struct written *w, struct span d
     n.forget = true;
     add_access(&n, revoked, readmits, cutoff_s);
     agents_purge(agents, agent);
-    n.asks = agent->must_ask =
-        w->effect == EFFECT_AGENT_WRITTEN && w->status == PAYLOAD_STATUS_UNSAID;
+    if (w->effect == EFFECT_AGENT_WRITTEN)
+        n.asks = agent->must_ask = w->status == PAYLOAD_STATUS_UNSAID;
     if (revoked != REVOKED_NOT)
         agents_revoke(agents, agent, revoked, cutoff_s, clock_mono_ms());
     else if (readmits)
@@ -171,7 +171,8 @@ static void make_stale(struct serve *s, const struct tag_set *tags) {
 
 static bool is_about_one_agent(const struct written *w) {
     return w->effect == EFFECT_AGENT_WRITTEN || w->effect == EFFECT_AGENT_DELETED ||
-           w->effect == EFFECT_REGENERATED || w->effect == EFFECT_REVOKED;
+           w->effect == EFFECT_REGENERATED || w->effect == EFFECT_REVOKED ||
+           w->effect == EFFECT_PURGED;
 }
 
 /* Is the agent of the writer's organization, as far as its cached connect says? Unknown is no. */

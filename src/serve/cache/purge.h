@@ -9,8 +9,7 @@
  *            configuration); the next connect asks the controller
  *   revoke   the agent's tokens given out until then: deleted, suspended, perhaps regenerated
  *   readmit  the agent is there and active again
- *   ask      the answer does not say whether the agent is suspended: the controller answers its
- * next heartbeat
+ *   ask      the answer does not say whether it is suspended: its next heartbeat is forwarded
  *
  * Where nobody knows whether it was written (5xx, no answer) entries become stale and are kept, and
  * only what the sender may write: nothing for an agent's token, its own organization's for a

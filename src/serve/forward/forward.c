@@ -23,9 +23,10 @@
 #include <stdlib.h>
 
 enum {
-    FIRST_MAX = 16384,  /* an answer that came whole in one read leaves whole, in one write */
-    READ_MAX = 65536,   /* of an answer that is read first; a longer one says nothing */
-    FIELDS_USUAL = 512, /* bytes: grown into at once, not by halves */
+    FIRST_MAX = 16384,       /* an answer that came whole in one read leaves whole, in one write */
+    READ_MAX = 65536,        /* of an answer that is read first; a longer one says nothing */
+    FIELDS_USUAL = 512,      /* bytes: grown into at once, not by halves */
+    CONNECT_CALL_MS = 10000, /* as serve/connect/flying.c: then nobody waits any more */
 };
 
 struct forwarding {
@@ -242,8 +243,10 @@ static void on_gone(void *arg) {
     f->caller.x = NULL;
     /* Of a connect it must be known, too, whether its secret was wrong. */
     bool judged = f->attempt.pair != 0 && passage_was_sent(f->passage);
-    /* While it waits nothing has been asked yet, and nothing is. */
-    bool matters = purge_matters(&f->written) && passage_has_begun(f->passage);
+    /* While it waits nothing has been asked yet, and nothing is; once it is known whether it was
+     * written there is nothing more to learn. */
+    bool matters =
+        purge_matters(&f->written) && passage_has_begun(f->passage) && (f->status == 0 || f->reads);
     if (judged || matters) {
         passage_resume(f->passage);
         return;
@@ -319,7 +322,7 @@ static struct admission_terms terms_of(struct forwarding *f, const struct reques
     struct agents *agents = s->shared->agents;
     uint64_t agent = r->has_agent ? agents_hash(agents, &r->agent) : 0;
     return (struct admission_terms){
-        .class = class_of(r),
+        .class = f->class,
         .wait_ms = admission_wait_ms(s),
         .who = agent,
         .flow = flow_of(s, r, f->class, agent),
@@ -348,14 +351,17 @@ static void send_request(struct serve *s, struct request *r) {
     }
     exchange_watch(r->x, &watcher, f);
     request_spell_upstream(s, r);
+    int64_t usual_ms = s->shared->config->upstream.response_timeout_ms;
     int64_t long_ms = s->shared->config->upstream.long_timeout_ms;
+    int64_t connect_ms = usual_ms < CONNECT_CALL_MS ? usual_ms : CONNECT_CALL_MS;
     struct call_request call = {.head = str_span(&s->head),
                                 .body = r->body,
                                 .head_only = r->http->method == HTTP_HEAD,
                                 .repeatable = is_repeatable(r),
                                 .secret = f->is_connect,
-                                /* 0: upstream.response_timeout */
-                                .timeout_ms = f->class == GATE_LONG ? long_ms : 0,
+                                .timeout_ms = f->class == GATE_LONG ? long_ms
+                                              : f->is_connect       ? connect_ms
+                                                                    : usual_ms,
                                 /* A write goes on without its client; a tunnel could not. */
                                 .upgrade = request_upgrades(r) && !purge_matters(&f->written)};
     struct admission_terms terms = terms_of(f, r);

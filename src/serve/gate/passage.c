@@ -68,7 +68,7 @@ static void judge(struct passage *p, enum gate_result result, const char *why) {
     struct gate *g = admission_enter(shared);
     gate_answered(g, &p->ticket, result, now_us);
     admission_settle(shared, now_us, why);
-    if (result == GATE_UNAVAILABLE)
+    if (result == GATE_UNAVAILABLE || result == GATE_NO_EVIDENCE)
         atomic_store(&shared->admission->suspected, true);
     else if (result != GATE_FAILED)
         atomic_store_explicit(&shared->admission->heard_ms, now_us / 1000, memory_order_relaxed);
@@ -78,7 +78,7 @@ static void judge(struct passage *p, enum gate_result result, const char *why) {
  * lower the limit of all connects. */
 static enum gate_result unavailable(const struct passage *p) {
     bool is_unread_connect = p->terms.is_forwarded && p->ticket.class == GATE_CONNECT;
-    return is_unread_connect ? GATE_ODD : GATE_UNAVAILABLE;
+    return is_unread_connect ? GATE_NO_EVIDENCE : GATE_UNAVAILABLE;
 }
 
 static enum gate_result result_of_status(const struct passage *p, int status) {

@@ -23,6 +23,7 @@ enum effect {
     EFFECT_AGENT_DELETED,
     EFFECT_REGENERATED, /* credentials */
     EFFECT_REVOKED,     /* by an operator: no route has it */
+    EFFECT_PURGED,      /* likewise: the cached connect only */
     EFFECT_INSTRUCTION, /* by the path's first parameter */
     EFFECT_DEPLOYMENT,  /* likewise */
     EFFECT_MODELS,
