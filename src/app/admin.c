@@ -237,7 +237,7 @@ static const struct selector {
     enum effect effect;
     enum tag_kind tag;
 } selectors[] = {
-    {"agent", EFFECT_AGENT_WRITTEN, 0}, /* by its id, not by a tag */
+    {"agent", EFFECT_PURGED, 0}, /* by its id, not by a tag */
     {"instruction", EFFECT_INSTRUCTION, TAG_INSTRUCTION},
     {"deployment", EFFECT_DEPLOYMENT, TAG_DEPLOYMENT},
     {"organization", EFFECT_CONFIGURATION, TAG_ORGANIZATION},
