@@ -39,7 +39,7 @@ struct worker {
     struct timer look, probe, probe_watch;
     struct fetch *probing;
     int64_t probing_since_ms; /* monotonic */
-    struct letter drain, stop, adopt;
+    struct letter drain, stop, adopt, alarm;
     struct generation *adopting;
     _Atomic bool idle; /* draining, and nothing to do here (a letter may change that) */
 };
@@ -57,6 +57,7 @@ static void end_probe(struct worker *w) {
     int64_t next_ms = next_probe_ms(w->serve.shared);
     w->probing = NULL;
     timer_stop(&w->probe_watch);
+    admission_set_alarm(w->serve.shared, &w->alarm);
     if (!w->serve.closing)
         timer_start(&w->probe, next_ms > PROBE_GAP_MS ? next_ms : PROBE_GAP_MS);
 }
@@ -109,6 +110,15 @@ static void probe(void *arg) {
     w->probing_since_ms = clock_mono_ms();
     w->probing = fetch_start(&w->serve, &call, &terms, HEALTH_MAX, on_probed, w);
     timer_start(&w->probe_watch, PROBE_WATCH_MS);
+}
+
+/* Anybody may cause it all the time, but for one probe it takes several of his calls that failed. One
+ * that is under way says as well as another. */
+static void on_alarm(struct letter *letter, void *receiver) {
+    struct worker *w = container_of(letter, struct worker, alarm);
+    (void)receiver;
+    if (timer_pending(&w->probe))
+        timer_start(&w->probe, 0);
 }
 
 /* ---- draining ---- */
@@ -183,8 +193,11 @@ struct worker *worker_new(const struct worker_setup *setup) {
     w->drain.deliver = on_drain;
     w->stop.deliver = on_stop;
     w->adopt.deliver = on_adopt;
-    if (setup->number == 0)
+    w->alarm.deliver = on_alarm;
+    if (setup->number == 0) {
+        admission_set_alarm(shared, &w->alarm);
         timer_start(&w->probe, 0);
+    }
     return w;
 }
 

@@ -2,98 +2,19 @@
 // organization, and the same bystanders run without it, as a control.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { Aiwm, OTHER_ORG, bystanders, contained, json } from './support/bystanders.mjs';
 import { eventually, sleep } from './support/child.mjs';
 import { cacheStatus, connect, path, using } from './support/connecting.mjs';
 import { adminToken, agentToken } from './support/jwt.mjs';
 import { Redis } from './support/redis.mjs';
 import { agentId } from './support/stub.mjs';
-import { Upstream, answerBytes } from './support/upstream.mjs';
+import { HEALTHY, Upstream } from './support/upstream.mjs';
 import { Wire, call, exchange, request } from './support/wire.mjs';
 
 const SUITE = { timeout: 60000, concurrency: 4 };
 const numbers = (count, from = 1) => Array.from({ length: count }, (_, i) => from + i);
-const OTHER_ORG = '6ff000000000000000000002';
 const ATTACKER = agentId(7777);
 const attacker = () => agentToken(ATTACKER, { orgId: '6ff000000000000000000666' });
-
-const json = (status, body, headers = {}) => answerBytes(JSON.stringify(body), {
-    status, headers: { 'Content-Type': 'application/json; charset=utf-8', ...headers },
-});
-
-/** A controller as AIWM is, but for what `trouble(socket, request)` takes on itself: it returns
- * true for what it has seen to. */
-class Aiwm {
-    beats = new Map(); // agent id -> how many arrived
-    connects = new Map();
-    trouble = () => false;
-
-    static async start() {
-        const aiwm = new Aiwm();
-        aiwm.upstream = await Upstream.start((socket, got, n) => aiwm.#answer(socket, got, n));
-        aiwm.url = aiwm.upstream.url;
-        return aiwm;
-    }
-
-    #answer(socket, got, n) {
-        if (this.trouble(socket, got, n)) return;
-        const [, id, action] = /^\/agents\/([0-9a-f]{24})\/(\w+)$/.exec(got.target) ?? [];
-        if (got.method === 'POST' && action === 'connect') {
-            this.connects.set(id, (this.connects.get(id) ?? 0) + 1);
-            socket.write(json('201 Created', {
-                accessToken: agentToken(id, { orgId: OTHER_ORG }), expiresIn: 86400, tokenType: 'Bearer',
-                mcpServers: {}, instruction: { id: 'i', systemPrompt: 's', guidelines: [] }, settings: {},
-            }));
-        } else if (action === 'heartbeat' || action === 'disconnect') {
-            if (action === 'heartbeat') this.beats.set(id, (this.beats.get(id) ?? 0) + 1);
-            socket.write(json('201 Created', { success: true }));
-        } else {
-            socket.write(json('200 OK', { fine: true }));
-        }
-    }
-
-    stop() {
-        return this.upstream.stop();
-    }
-}
-
-let nextAgent = 20000; // agents that no other bystander is
-
-/** Another organization's everyday: returns what was refused, and which heartbeats never arrived. */
-async function bystanders(gateway, aiwm) {
-    const refused = [];
-    const note = (what, answer) => {
-        if (answer.status >= 300) refused.push(`${what}: ${answer.status} ${answer.json?.code ?? ''}`);
-        return answer;
-    };
-    const admin = adminToken({ orgId: OTHER_ORG, roles: ['organization.owner'] });
-    const ids = numbers(3, (nextAgent += 3));
-    for (const n of ids) {
-        note('GET', await call(gateway.target, 'GET', `/things/${n}`, { token: admin }));
-        note('first connect', await connect(gateway, n));
-        const again = note('cached connect', await connect(gateway, n));
-        assert.match(cacheStatus(again) ?? '', /^hit/);
-        const token = agentToken(agentId(n), { orgId: OTHER_ORG });
-        note('heartbeat', await call(gateway.target, 'POST', path(n, 'heartbeat'), {
-            token, body: { status: 'online' },
-        }));
-    }
-    const arrived = () => ids.every((n) => aiwm.beats.get(agentId(n)) >= 1);
-    await eventually('each heartbeat to reach the controller', arrived, 20000);
-    return refused;
-}
-
-/** `attack(gateway, aiwm)` with bystanders during and after it, and a control without it. */
-async function contained(config, trouble, attack) {
-    const aiwm = await Aiwm.start();
-    await using({ stub: aiwm, config }, async (gateway) => {
-        assert.deepEqual(await bystanders(gateway, aiwm), [], 'the control');
-        aiwm.trouble = trouble;
-        await attack(gateway, aiwm);
-        assert.deepEqual(await bystanders(gateway, aiwm), []);
-        assert.equal(await gateway.metric('controller_left_alone'), 0);
-        aiwm.trouble = () => false;
-    });
-}
 
 const is = (got, start) => got.target.startsWith(start);
 const inference = '/deployments/6e0000000000000000000001/inference/v1/chat/completions';
@@ -178,11 +99,7 @@ describe('the breaker does not open for what becomes of a client\'s call', SUITE
         }));
 
     test('connects of that kind do not hide that the controller is gone, either', async () => {
-        const aiwm = await Aiwm.start();
-        aiwm.trouble = (socket) => {
-            socket.destroy();
-            return true;
-        };
+        const aiwm = await Upstream.start((socket) => socket.destroy(), { health: (socket) => socket.destroy() });
         const config = { limits: { connect_failures_per_ip: 0, connect_failures_per_agent: 0 }, breaker: { failures: 4 } };
         await using({ stub: aiwm, config }, async (gateway) => {
             for (const n of numbers(4)) {
@@ -216,12 +133,11 @@ describe('the breaker does not open for what becomes of a client\'s call', SUITE
 
     test('trouble makes the gateway ask /health, about once a second', async () => {
         let asked = 0;
-        const aiwm = await Aiwm.start();
-        const answers = aiwm.upstream.server.listeners('connection')[0];
-        aiwm.upstream.server.removeAllListeners('connection');
-        aiwm.upstream.server.on('connection', (socket) => {
-            socket.on('data', (bytes) => (asked += bytes.toString('latin1').startsWith('GET /health')));
-            answers(socket);
+        const aiwm = await Aiwm.start({
+            health: (socket) => {
+                asked++;
+                socket.write(HEALTHY);
+            },
         });
         aiwm.trouble = (socket, got) => {
             if (!is(got, inference)) return false;

@@ -71,13 +71,11 @@ describe('recovery', SUITE, () => {
 
     test('while it is down it is probed about every 500 ms', async () => {
         const looks = [];
-        const controller = await Upstream.start((socket) => socket.destroy());
-        controller.server.prependListener('connection', (socket) => {
-            socket.on('data', (bytes) => {
-                if (!bytes.toString('latin1').startsWith('GET /health')) return;
+        const controller = await Upstream.start((socket) => socket.destroy(), {
+            health: (socket) => {
                 looks.push(performance.now());
                 socket.destroy();
-            });
+            },
         });
         await using({ stub: controller }, async (gateway) => {
             await fail(gateway);

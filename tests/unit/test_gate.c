@@ -401,21 +401,88 @@ Test(gate, another_controller_is_asked_though_calls_to_the_one_before_hang) {
     gate_release(&g);
 }
 
-Test(gate, what_is_no_evidence_changes_nothing) {
+static void judge(struct gate *g, enum gate_class class, uint64_t agent, enum gate_result result) {
+    struct gate_ticket t;
+    (void)ask(g, &t, class, 5);
+    t.agent = agent;
+    gate_answered(g, &t, result, 5);
+    gate_out(g, &t, 5);
+}
+
+Test(gate, what_strangers_connects_meet_is_no_evidence_until_a_probe_confirms_it) {
     struct gate g;
     gate_init(&g, &policy);
-    struct gate_ticket t, failed;
-    for (int i = 0; i < 4; i++) {
-        cr_assert_eq(ask(&g, &failed, GATE_PROBE, i), GATE_IN);
-        gate_answered(&g, &failed, GATE_FAILED, i);
-        gate_out(&g, &failed, i);
-    }
-    cr_assert_eq(ask(&g, &t, GATE_CONNECT, 5), GATE_IN);
-    gate_answered(&g, &t, GATE_NO_EVIDENCE, 5);
-    gate_out(&g, &t, 5);
-    cr_assert_eq(g.breaker.in_a_row, 4);
+    for (int i = 0; i < 100; i++)
+        judge(&g, GATE_CONNECT, 0, GATE_UNCONFIRMED);
+    cr_assert_eq(g.breaker.state, BREAKER_CLOSED);
+    cr_assert_eq(g.breaker.in_a_row, 0);
     cr_assert_not(g.heard);
     cr_assert_eq(gate_limit(&g, GATE_CONNECT, 5), 8);
+    cr_assert(gate_wants_probe(&g));
+    judge(&g, GATE_PROBE, 0, GATE_FAILED);
+    cr_assert_eq(g.breaker.state, BREAKER_OPEN);
+    cr_assert_not(gate_wants_probe(&g));
+    gate_release(&g);
+}
+
+Test(gate, any_answer_clears_what_waits_for_a_probe) {
+    struct gate g;
+    gate_init(&g, &policy);
+    for (int i = 0; i < 4; i++)
+        judge(&g, GATE_CONNECT, 0, GATE_UNCONFIRMED);
+    cr_assert_not(gate_wants_probe(&g), "four of five");
+    judge(&g, GATE_CONNECT, 0, GATE_UNCONFIRMED);
+    cr_assert(gate_wants_probe(&g));
+    judge(&g, GATE_API, 0, GATE_ODD);
+    cr_assert_not(gate_wants_probe(&g));
+    judge(&g, GATE_PROBE, 0, GATE_FAILED);
+    cr_assert_eq(g.breaker.in_a_row, 1);
+    cr_assert_eq(g.breaker.state, BREAKER_CLOSED);
+    gate_release(&g);
+}
+
+Test(gate, the_failures_of_one_agent_count_once_in_a_row) {
+    struct gate g;
+    gate_init(&g, &policy);
+    for (int i = 0; i < 100; i++)
+        judge(&g, i % 2 ? GATE_HEARTBEAT : GATE_CONNECT, 77, GATE_FAILED);
+    cr_assert_eq(g.breaker.in_a_row, 1);
+    for (uint64_t agent = 1; agent <= 3; agent++)
+        judge(&g, GATE_HEARTBEAT, agent, GATE_FAILED);
+    cr_assert_eq(g.breaker.state, BREAKER_CLOSED);
+    judge(&g, GATE_HEARTBEAT, 4, GATE_FAILED);
+    cr_assert_eq(g.breaker.state, BREAKER_OPEN);
+    gate_release(&g);
+}
+
+Test(gate, an_agent_that_fails_again_after_an_answer_counts_again) {
+    struct gate g;
+    gate_init(&g, &policy);
+    judge(&g, GATE_CONNECT, 77, GATE_FAILED);
+    judge(&g, GATE_CONNECT, 78, GATE_FINE);
+    cr_assert_eq(g.breaker.in_a_row, 0);
+    judge(&g, GATE_CONNECT, 77, GATE_FAILED);
+    cr_assert_eq(g.breaker.in_a_row, 1);
+    gate_release(&g);
+}
+
+Test(gate, however_many_agents_fail_each_call_of_nobody_in_particular_counts) {
+    struct gate g;
+    struct gate_policy patient = policy;
+    patient.breaker.failures = 40;
+    gate_init(&g, &patient);
+    for (uint64_t agent = 1; agent <= 100; agent++)
+        judge(&g, GATE_HEARTBEAT, agent, GATE_FAILED);
+    cr_assert_eq(g.breaker.state, BREAKER_OPEN);
+    g.breaker = (struct breaker){0};
+    for (int i = 0; i < 100; i++)
+        judge(&g, GATE_HEARTBEAT, 1 + i % 2, GATE_FAILED);
+    cr_assert_eq(g.breaker.in_a_row, 2, "also the latest are told apart");
+    gate_release(&g);
+    gate_init(&g, &patient);
+    for (int i = 0; i < 40; i++)
+        judge(&g, GATE_HEARTBEAT, 0, GATE_FAILED);
+    cr_assert_eq(g.breaker.state, BREAKER_OPEN);
     gate_release(&g);
 }
 

@@ -28,7 +28,7 @@ struct breaker_policy {
 
 enum breaker_state { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_PROBING };
 
-enum { BREAKER_CELLS = 10, BREAKER_PROBE_US = 10000000 };
+enum { BREAKER_CELLS = 10, BREAKER_PROBE_US = 3000000 };
 
 struct breaker {
     enum breaker_state state;

@@ -213,8 +213,44 @@ static void end_outage(struct gate *g) {
 void gate_renew(struct gate *g) {
     g->breaker = (struct breaker){0};
     g->heard = false;
+    g->witnesses = 0;
+    g->unconfirmed = 0;
     g->era++;
     end_outage(g);
+}
+
+static bool is_new_witness(struct gate *g, uint64_t agent) {
+    if (agent == 0)
+        return true;
+    for (size_t i = 0; i < g->witnesses && i < GATE_WITNESSES; i++)
+        if (g->witness[i] == agent)
+            return false;
+    g->witness[g->witnesses++ % GATE_WITNESSES] = agent;
+    return true;
+}
+
+static void note_evidence(struct gate *g, const struct gate_ticket *t, enum gate_result result,
+                          int64_t now_us) {
+    struct breaker *b = &g->breaker;
+    bool is_answer = result == GATE_FINE || result == GATE_ODD;
+    bool is_failure = result == GATE_FAILED && is_new_witness(g, t->agent);
+    if (is_answer) {
+        g->heard = true;
+        g->witnesses = 0;
+        g->unconfirmed = 0;
+    } else if (result != GATE_UNAVAILABLE && !is_failure && b->state == BREAKER_CLOSED) {
+        g->unconfirmed++;
+    }
+    if (is_answer || is_failure)
+        breaker_note(b, &g->policy.breaker, t->probe, is_answer, now_us);
+    bool confirms = t->class == GATE_PROBE && is_failure;
+    for (; confirms && g->unconfirmed > 0 && b->state == BREAKER_CLOSED; g->unconfirmed--)
+        breaker_note(b, &g->policy.breaker, 0, false, now_us);
+}
+
+bool gate_wants_probe(const struct gate *g) {
+    return g->breaker.state == BREAKER_CLOSED && g->unconfirmed > 0 &&
+           g->breaker.in_a_row + g->unconfirmed >= g->policy.breaker.failures;
 }
 
 void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result result, int64_t now_us) {
@@ -222,13 +258,10 @@ void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result resul
     if (t->where != GATE_INSIDE || t->judged)
         return;
     t->judged = true;
-    if (t->era != g->era || result == GATE_NO_EVIDENCE)
+    if (t->era != g->era)
         return;
-    bool is_answer = result == GATE_FINE || result == GATE_ODD;
     bool was_open = g->breaker.state != BREAKER_CLOSED;
-    g->heard |= is_answer;
-    if (is_answer || result == GATE_FAILED)
-        breaker_note(&g->breaker, &g->policy.breaker, t->probe, is_answer, now_us);
+    note_evidence(g, t, result, now_us);
     if (was_open && g->breaker.state == BREAKER_CLOSED)
         end_outage(g);
     if (!learns(t->class) || !holds_permit(g, t))

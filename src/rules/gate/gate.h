@@ -21,6 +21,11 @@
 #include "rules/gate/queue.h"
 #include "rules/gate/slots.h"
 
+enum {
+    GATE_SLOTS = 65536,
+    GATE_WITNESSES = 16, /* agents that are told apart in a row of failures */
+};
+
 enum gate_class {
     GATE_CONNECT,   /* a bcrypt each */
     GATE_HEARTBEAT, /* held heartbeats, alone or in bulk: permits that no client can take */
@@ -52,6 +57,7 @@ struct gate_ticket {
     enum gate_class class;
     enum { GATE_OUTSIDE, GATE_WAITING, GATE_INSIDE } where;
     bool judged;         /* its result was taken */
+    uint64_t agent;      /* set by the owner: whose call it is; 0: nobody's in particular */
     uint32_t era;        /* the gate's when it got in */
     uint32_t outages;    /* likewise */
     uint32_t probe;      /* not 0: it probes the breaker */
@@ -75,13 +81,14 @@ struct gate {
     struct breaker breaker;
     struct gate_lane lane[GATE_CLASSES];
     struct slots *slots;
-    int64_t replicas; /* that share the places; 1 or more */
-    bool heard;       /* an answer was ever good */
+    int64_t replicas;                 /* that share the places; 1 or more */
+    bool heard;                       /* an answer was ever good */
+    uint64_t witness[GATE_WITNESSES]; /* whose calls have failed since the last answer */
+    size_t witnesses;
+    int64_t unconfirmed; /* failures since the last answer that await a probe's word */
     uint32_t era;     /* counts the controllers, see gate_renew */
     uint32_t outages; /* that are over */
 };
-
-enum { GATE_SLOTS = 65536 };
 
 void gate_init(struct gate *g, const struct gate_policy *policy);
 void gate_release(struct gate *g);
@@ -116,13 +123,17 @@ enum gate_result {
     GATE_ODD,         /* answered, but how long that took teaches nothing (an error is quick) */
     GATE_UNAVAILABLE, /* 502, 503, 504, or a client's call without an answer: its class' adaptive
                          limit falls, the breaker learns nothing */
-    GATE_FAILED,      /* no connection, or no answer to a call of our own */
-    GATE_NO_EVIDENCE, /* what became of it says nothing, not even about the limit */
+    GATE_FAILED,      /* no connection, or no answer to a call of our own. What one agent sends may be
+                         the reason: its second until something is answered is unconfirmed */
+    GATE_UNCONFIRMED, /* a connect of nobody we know without an answer, or with 502, 503, 504: a
+                         failure if a probe fails before anything is answered */
 };
 
 /* How the call of one that is in went, as far as it concerns the controller's health; only the
  * first result counts. The state of the breaker may change: then see gate_next. */
 void gate_answered(struct gate *g, struct gate_ticket *t, enum gate_result result, int64_t now_us);
+/* Would a probe that fails open the breaker, by what waits for its word? */
+bool gate_wants_probe(const struct gate *g);
 /* It needs its place no more, or does not want to wait any longer. Harmless when it is outside. */
 void gate_out(struct gate *g, struct gate_ticket *t, int64_t now_us);
 /* One that is in turns out to be of another class. False: that is full, and nothing changed. */

@@ -133,6 +133,7 @@ void sending_launch(struct sending *g) {
     /* One that was claimed in Redis waits for a place: nobody else can send it now. */
     bool claimed = sender->delivery.claim != 0;
     struct admission_terms terms = {.class = GATE_HEARTBEAT,
+                                    .agent = agents_hash(s->shared->agents, &sender->delivery.id),
                                     .wait_ms = claimed ? CALL_MS : 0,
                                     .is_wanted = may_still_go,
                                     .wanted_arg = sender,

@@ -39,6 +39,7 @@ struct passenger {
     struct timer patience;
     int64_t first_patience_ms, more_patience_ms;
     int64_t began_ms;    /* monotonic */
+    bool is_known;       /* the secret has opened the agent before, or is a refresh's */
     struct fetch *fetch; /* leader */
     struct outcome *outcome;
     struct attempt attempt; /* what it took from the limits; followers: whom a failure counts for */

@@ -86,6 +86,7 @@ static struct boarding board(struct serve *s, struct agent *agent, struct reques
     if (b.error != ERR_OK && !looks)
         return b;
     struct flying_ticket ticket = {.pass = pass,
+                                   .is_known = facts.known,
                                    .reason = reason_of(&facts),
                                    .patience_ms = plan.patience_ms,
                                    .looks = looks,

@@ -272,6 +272,7 @@ static struct passenger *passenger_new(struct serve *s, const struct request *r,
     p->serve = s;
     p->pass = *ticket->pass;
     p->reason = ticket->reason;
+    p->is_known = ticket->is_known;
     p->first_patience_ms = ticket->patience_ms;
     p->began_ms = clock_mono_ms();
     p->looks = ticket->looks;
@@ -341,6 +342,9 @@ static struct admission_terms terms_of(struct passenger *p, bool waits) {
                                     .wait_ms = waits ? admission_wait_ms(p->serve) : 0,
                                     .answer_by_ms = p->began_ms + ADMISSION_CONNECT_WAIT_MS,
                                     .who = agent,
+                                    /* Of an unknown secret anybody may be the sender. */
+                                    .is_forwarded = !p->is_known,
+                                    .agent = agent,
                                     .flow = flows_find(shared->flows, agent),
                                     .is_wanted = is_wanted,
                                     .wanted_arg = p};
@@ -436,7 +440,7 @@ static void depart_refresh(struct passenger *p, struct span body) {
 
 void flying_refresh(struct serve *s, const struct grant_pass *pass, struct span body) {
     struct agents *agents = s->shared->agents;
-    struct flying_ticket ticket = {.pass = pass, .reason = REPLAY_STALE};
+    struct flying_ticket ticket = {.pass = pass, .is_known = true, .reason = REPLAY_STALE};
     struct agent *agent = agents_lock(agents, &pass->id, true);
     bool is_asked = flying_is_asked(s, agent, pass);
     struct passenger *p = is_asked ? NULL : start_flight(s, agent, NULL, &ticket);

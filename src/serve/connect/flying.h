@@ -16,6 +16,7 @@ struct passenger;
 
 struct flying_ticket {
     const struct grant_pass *pass;
+    bool is_known; /* this secret has opened the agent before */
     enum replay_reason reason;
     int64_t patience_ms; /* then answer from the older grant; 0: there is none to wait less for */
     bool looks;        /* at what other replicas have learnt (serve/cache/shelf), before it asks */

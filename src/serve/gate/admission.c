@@ -95,8 +95,15 @@ void admission_settle(struct shared *shared, int64_t now_us, const char *why) {
     enum controller now = state_of(&a->gate);
     enum controller before = (enum controller)atomic_exchange(&a->state, (int)now);
     atomic_store(&a->doubtful, a->gate.breaker.in_a_row > 0);
+    struct letter *alarm = gate_wants_probe(&a->gate) ? a->alarm : NULL;
+    if (alarm) {
+        a->alarm = NULL;
+        atomic_store(&a->suspected, true);
+    }
     pthread_mutex_unlock(&a->lock);
     post_called(shared, &called);
+    if (alarm)
+        mailbox_post(shared->mailbox[0], alarm);
     if (desk)
         mailbox_post(shared->mailbox[desk->serve->worker], &desk->room);
     if (now != before)
@@ -188,6 +195,12 @@ void admission_hurry(struct shared *shared) {
 }
 
 /* ---- how the controller is ---- */
+
+void admission_set_alarm(struct shared *shared, struct letter *alarm) {
+    pthread_mutex_lock(&shared->admission->lock);
+    shared->admission->alarm = alarm;
+    pthread_mutex_unlock(&shared->admission->lock);
+}
 
 enum controller admission_controller(const struct shared *shared) {
     return (enum controller)atomic_load_explicit(&shared->admission->state, memory_order_relaxed);

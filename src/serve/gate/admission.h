@@ -39,8 +39,10 @@ struct admission_terms {
     uint64_t flow;                    /* whose turn it is: the organization's hash; 0: unknown */
     const struct gate_ticket *ticket; /* admission_take gave it; NULL: none */
     /* A client's own call, passed on as it came: neither its status nor its silence is evidence
-     * about the controller, the client can cause both. A connection that cannot be made is. */
+     * about the controller, the client can cause both. A connection that cannot be made is. A
+     * connect's silence is so far as a probe confirms it (GATE_UNCONFIRMED). */
     bool is_forwarded;
+    uint64_t agent; /* of a call of our own: whose it is (its hash); 0: nobody's in particular */
     /* After a wait: does still somebody want the answer? Else ERR_CANCELLED. NULL: yes. */
     bool (*is_wanted)(void *arg);
     void *wanted_arg;
@@ -73,6 +75,9 @@ void admission_hurry(struct shared *shared);
 
 enum controller { CONTROLLER_UNKNOWN, CONTROLLER_UP, CONTROLLER_DOWN };
 
+/* `alarm` is posted to the first worker when a probe is wanted at once (gate_wants_probe). It has to
+ * be set again after that. */
+void admission_set_alarm(struct shared *shared, struct letter *alarm);
 /* Down: it is left alone, or was never heard and fails. Thread safe, cheap. */
 enum controller admission_controller(const struct shared *shared);
 /* Has a call failed, and none been answered since? */

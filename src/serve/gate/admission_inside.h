@@ -24,6 +24,7 @@ struct admission {
     size_t waiting_bytes;
     struct desk **desk; /* of each worker */
     size_t turn;        /* the desk that is told of room next */
+    struct letter *alarm; /* to who probes, under the lock; NULL: on its way */
     _Atomic int state;  /* enum controller */
     _Atomic bool doubtful;
     _Atomic bool suspected; /* see admission_take_suspicion */

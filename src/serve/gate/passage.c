@@ -68,27 +68,39 @@ static void judge(struct passage *p, enum gate_result result, const char *why) {
     struct gate *g = admission_enter(shared);
     gate_answered(g, &p->ticket, result, now_us);
     admission_settle(shared, now_us, why);
-    if (result == GATE_UNAVAILABLE || result == GATE_NO_EVIDENCE)
+    if (result == GATE_UNAVAILABLE || result == GATE_UNCONFIRMED)
         atomic_store(&shared->admission->suspected, true);
     else if (result != GATE_FAILED)
         atomic_store_explicit(&shared->admission->heard_ms, now_us / 1000, memory_order_relaxed);
 }
 
-/* A client's connect that we could not read teaches nothing: with bodies of that kind anybody could
- * lower the limit of all connects. */
+/* A connect of somebody unknown teaches nothing by itself: with ones that the controller trips over
+ * anybody could lower the limit of all connects. */
 static enum gate_result unavailable(const struct passage *p) {
-    bool is_unread_connect = p->terms.is_forwarded && p->ticket.class == GATE_CONNECT;
-    return is_unread_connect ? GATE_NO_EVIDENCE : GATE_UNAVAILABLE;
+    bool is_strangers = p->terms.is_forwarded && p->ticket.class == GATE_CONNECT;
+    return is_strangers ? GATE_UNCONFIRMED : GATE_UNAVAILABLE;
 }
 
-static enum gate_result result_of_status(const struct passage *p, int status) {
-    if (is_absence(status))
-        return p->ticket.class == GATE_PROBE ? GATE_FAILED : unavailable(p);
-    return status / 100 == 2 ? GATE_FINE : GATE_ODD;
+/* AIWM's own /health answers 503 while its database is slow, and everything else still works: only
+ * AIWM writes a correlation id. Anybody else's 502, 503 or 504 stands for a controller that is not
+ * there. */
+static bool says_absent(const struct http_response *head) {
+    bool is_controllers = head->fields.known_count[HTTP_CORRELATION_ID] > 0;
+    return is_absence(head->status) && !(head->status == 503 && is_controllers);
 }
 
-static enum gate_result result_of_error(const struct passage *p, enum err error) {
+static enum gate_result result_of_head(const struct passage *p, const struct http_response *head) {
+    if (p->ticket.class == GATE_PROBE)
+        return says_absent(head) ? GATE_FAILED : GATE_ODD;
+    if (is_absence(head->status))
+        return unavailable(p);
+    return head->status / 100 == 2 ? GATE_FINE : GATE_ODD;
+}
+
+static enum gate_result result_of_error(struct passage *p, enum err error) {
     bool no_connection = error == ERR_UPSTREAM_CONNECT || error == ERR_UPSTREAM_TLS;
+    if (no_connection)
+        p->ticket.agent = 0; /* nothing that any agent has sent is the reason */
     return no_connection || !p->terms.is_forwarded ? GATE_FAILED : unavailable(p);
 }
 
@@ -118,7 +130,7 @@ static void on_head(void *arg, const struct http_response *head) {
     bool is_stream = is_event_stream(head);
     p->took_us = clock_mono_us() - p->asked_us;
     metric_time(METRIC_TIME_CALL_CONNECT + (enum metric_time)p->ticket.class, p->took_us);
-    judge(p, result_of_status(p, head->status), "its /health is not available (502, 503, 504)");
+    judge(p, result_of_head(p, head), "its /health is not available (502, 503, 504)");
     /* Silence is normal here: a model thinks, a stream has no events. */
     p->may_be_silent = is_stream || p->ticket.class == GATE_LONG;
     if (p->may_be_silent)
@@ -278,6 +290,7 @@ struct passage *passage_start(struct serve *s, const struct call_request *reques
     if (terms->ticket)
         p->ticket = *terms->ticket;
     enum gate_answer answer = terms->ticket ? GATE_IN : ask(p, request);
+    p->ticket.agent = terms->agent;
     if (answer == GATE_IN)
         begin(p, request);
     else

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import tls from 'node:tls';
 
+export const HEALTHY = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}';
 const CRLF2 = Buffer.from('\r\n\r\n');
 
 /** The first request in `bytes`, or how many bytes are needed to look again. */
@@ -28,9 +29,10 @@ export class Upstream {
     sockets = new Set();
 
     /** `answer(socket, request, n)`: n is how many requests this connection gave before. The
-     * gateway's look at /health is answered here. `secure`: { key, cert }. */
-    static async start(answer, { secure, host = '127.0.0.1' } = {}) {
+     * gateway's look at /health is answered here, by `health(socket)`. `secure`: { key, cert }. */
+    static async start(answer, { secure, host = '127.0.0.1', health = (socket) => socket.write(HEALTHY) } = {}) {
         const upstream = new Upstream();
+        upstream.health = health;
         const serve = (socket) => upstream.#serve(socket, answer);
         const options = { allowHalfOpen: true, noDelay: true };
         upstream.server = secure
@@ -62,7 +64,7 @@ export class Upstream {
             while (!socket.raw && (request = parseRequest(received)).head !== undefined) {
                 received = request.rest;
                 if (request.target === '/health') {
-                    socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}');
+                    this.health(socket);
                     continue;
                 }
                 request.arrived = performance.now();
