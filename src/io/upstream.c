@@ -109,8 +109,8 @@ void upstream_watch_clock(struct upstream_conn *c, int64_t ms, enum err error) {
 }
 
 void upstream_await_body(struct upstream_conn *c) {
-    if (c->call->paused)
-        return;
+    if (c->call->paused || c->call->is_whole)
+        return; /* the clock goes on since the request was sent */
     if (c->call->is_untimed)
         timer_stop(&c->timer);
     else
@@ -167,7 +167,7 @@ static void on_closed(void *arg, enum stream_end end) {
         c->was_refused = true;
         c->attempt++;
         try_addresses(c);
-    } else if (end == STREAM_TLS_FAILED) {
+    } else if (end == STREAM_TLS_FAILED && c->state == LINK_CONNECTING) {
         upstream_conn_failed(c, ERR_UPSTREAM_TLS);
     } else {
         upstream_conn_failed(c, c->state == LINK_CONNECTING ? ERR_UPSTREAM_CONNECT
@@ -313,6 +313,7 @@ struct call *upstream_call(struct upstream *u, const struct call_request *reques
     call->upgrade = request->upgrade;
     call->secret = request->secret;
     call->is_probe = request->is_probe;
+    call->is_whole = request->is_whole;
     call->timeout_ms =
         request->timeout_ms > 0 ? request->timeout_ms : u->options.response_timeout_ms;
     str_init(&call->bytes, request->head.len + request->body.len);

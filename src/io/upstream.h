@@ -58,6 +58,7 @@ struct call_request {
     bool upgrade;     /* a 101 is welcome */
     bool secret;      /* our copy is cleansed once it is not needed any more */
     bool is_probe;    /* may have a connection beyond max_connections: it says when they are free */
+    bool is_whole;    /* timeout_ms is for the whole answer, however it comes */
     int64_t timeout_ms; /* for the head; 0: the upstream's response timeout */
 };
 

@@ -2,13 +2,15 @@
  * without its framing. */
 #include "io/upstream_inside.h"
 
+#include "base/clock.h"
+
 #include <stdlib.h>
 
 enum {
     IDLE_HINT_S = 5, /* what Node advertises, assumed where no hint is given */
     IDLE_MARGIN_MS = 1000,
     IDLE_MAX_MS = 60000,
-    INTERIMS_MAX = 16,
+    INTERIMS_MAX = 32, /* in a second; a long call may be kept alive by them as long as it takes */
 };
 
 static bool bodiless(const struct call *call, int status) {
@@ -20,7 +22,8 @@ static void plan_body(struct upstream_conn *c, const struct http_response *r) {
     c->chunks = (struct http_chunks){0};
     c->left = bodiless(c->call, r->status) ? 0 : r->content_length;
     bool framed = c->chunked || c->left >= 0;
-    c->pool_after = r->keep_alive && framed;
+    /* A server that did not switch may have given up reading there, as Node's does. */
+    c->pool_after = r->keep_alive && framed && !c->call->upgrade;
     int64_t hint_ms = (r->keep_alive_s >= 0 ? r->keep_alive_s : IDLE_HINT_S) * (int64_t)1000;
     int64_t idle_ms = hint_ms - IDLE_MARGIN_MS;
     c->idle_for_ms = idle_ms > IDLE_MAX_MS ? IDLE_MAX_MS : idle_ms;
@@ -134,6 +137,14 @@ static void await_rest(struct upstream_conn *c, const char *bytes, size_t len) {
     str_release(&old);
 }
 
+static bool are_too_many(struct upstream_conn *c) {
+    int64_t now_s = clock_mono_ms() / 1000;
+    if (now_s != c->interims_s)
+        c->interims = 0;
+    c->interims_s = now_s;
+    return ++c->interims > INTERIMS_MAX;
+}
+
 static void take_head_bytes(struct upstream_conn *c, char *bytes, size_t len) {
     for (;;) {
         size_t head_len = 0;
@@ -152,7 +163,7 @@ static void take_head_bytes(struct upstream_conn *c, char *bytes, size_t len) {
         c->scan = (struct http_scan){0};
         bool fine = http_response_parse(head, r) == ERR_OK;
         bool interim = fine && r->status < 200 && r->status != 101;
-        if (!fine || (interim && ++c->interims > INTERIMS_MAX)) {
+        if (!fine || (interim && are_too_many(c))) {
             upstream_conn_failed(c, ERR_UPSTREAM_PROTOCOL);
             return;
         }

@@ -30,7 +30,8 @@ struct upstream_conn {
     size_t attempt; /* which of the name's addresses is tried, counted from the last good one */
     struct http_scan scan;
     struct http_chunks chunks;
-    int interims; /* 1xx heads before this answer */
+    int interims; /* 1xx heads before this answer, in the second: */
+    int64_t interims_s;
     bool chunked;
     int64_t left;  /* of Content-Length; -1: up to the close */
     struct str in; /* a part of a head */
@@ -44,7 +45,7 @@ struct call {
     const struct call_events *on;
     void *arg;
     struct str bytes; /* the whole request, until the answer begins */
-    bool head_only, repeatable, upgrade, secret, is_probe;
+    bool head_only, repeatable, upgrade, secret, is_probe, is_whole;
     bool sent, paused;
     bool is_untimed; /* the body has no deadline, see call_lift_body_timeout */
     int64_t timeout_ms;

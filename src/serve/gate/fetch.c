@@ -69,7 +69,9 @@ struct fetch *fetch_start(struct serve *s, const struct call_request *request,
     f->arg = arg;
     str_init(&f->content_type, HTTP_HEAD_MAX);
     str_init(&f->body, body_max);
-    f->passage = passage_start(s, request, terms, &events, f);
+    struct call_request whole = *request;
+    whole.is_whole = true;
+    f->passage = passage_start(s, &whole, terms, &events, f);
     return f;
 }
 
