@@ -190,7 +190,7 @@ static void on_bytes(void *arg, char *bytes, size_t len) {
     if (c->state == CONN_RAW) {
         c->x.report.received += (int64_t)len;
         c->x.watcher->on_bytes(c->x.watcher_arg, got);
-    } else if (c->state != CONN_LINGER)
+    } else if (c->state != CONN_LINGER && !c->drops)
         reading_advance(c, got);
 }
 
@@ -238,6 +238,8 @@ static void on_deadline(struct conn *c) {
         reading_refuse(c, ERR_REQUEST_TIMEOUT, NULL);
     else if (c->state == CONN_IDLE)
         conn_linger(c);
+    else if (c->state == CONN_BUSY)
+        reading_drop(c);
     else
         conn_lost(c);
 }

@@ -18,6 +18,7 @@ enum {
     STALL_LOOK_MS = 5000,
     IDLE_MS = 80000, /* 5 s longer than we promise, so that the client closes first */
     LINGER_MS = 1000,
+    PIPELINE_MS = 5000, /* so long a client that pipelines too much is not read; then see `drops` */
 };
 
 /* Pipelined bytes that wait behind a request in flight; above, the client is not read. */
@@ -57,6 +58,8 @@ struct conn {
     bool in_request; /* inside on_request: the loop in reading_advance goes on by itself */
     bool ended;      /* the client has finished sending */
     bool cut;        /* to be reset in the loop's next turn */
+    bool drops; /* what is pipelined is read and dropped, and the answer says that nothing follows:
+                   of a client that is not read it is never seen that it has left */
     struct http_scan scan;
     struct http_chunks chunks;
     size_t head_len;  /* CONN_BODY: the head's length in `in`, its leading CRLF included */
@@ -137,5 +140,7 @@ void exchange_tell_end(struct conn *c, enum exchange_end end);
 /* Works on the bytes that wait in `in` and then on `bytes`; a whole request in one read is never
  * copied. */
 void reading_advance(struct conn *c, struct span bytes);
+/* From now on what is pipelined behind the request in flight is dropped. */
+void reading_drop(struct conn *c);
 /* The server's own answer, and the end of the connection. `request` may be NULL. */
 void reading_refuse(struct conn *c, enum err error, const struct http_request *request);

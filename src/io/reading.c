@@ -209,13 +209,17 @@ static bool give_up(struct conn *c) {
         reading_refuse(c, ERR_OVERLOADED, NULL);
         return true;
     }
-    /* Pipelined behind a request in flight: dropped, and the answer says that nothing follows. */
-    if (c->state == CONN_BUSY) {
-        c->x.keep_alive = false;
-        str_release(&c->in);
-        conn_account(c);
-    }
+    if (c->state == CONN_BUSY)
+        reading_drop(c);
     return false;
+}
+
+void reading_drop(struct conn *c) {
+    c->drops = true;
+    c->x.keep_alive = false;
+    str_release(&c->in);
+    conn_account(c);
+    stream_resume(&c->stream);
 }
 
 void reading_advance(struct conn *c, struct span bytes) {
@@ -235,6 +239,9 @@ void reading_advance(struct conn *c, struct span bytes) {
     conn_account(c);
     if (too_much_buffered(c) && c->in.len + c->body.len > 0 && give_up(c))
         return;
-    if (is_crowded(c) || (c->state == CONN_BUSY && c->in.len > WAITING_MAX))
+    bool is_too_much = c->state == CONN_BUSY && c->in.len > WAITING_MAX;
+    if (is_too_much)
+        conn_enter(c, CONN_BUSY, PIPELINE_MS);
+    if (is_crowded(c) || is_too_much)
         stream_pause(&c->stream);
 }

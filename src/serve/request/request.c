@@ -121,7 +121,9 @@ enum err request_authorize(struct serve *s, struct request *r) {
 /* ---- to the controller ---- */
 
 bool request_upgrades(const struct request *r) {
-    return r->http->wants_upgrade && r->route->call != CALL_AGENT;
+    return r->http->wants_upgrade && r->route->call != CALL_AGENT &&
+           r->route->effect ==
+               EFFECT_NONE; /* a write goes on without its client, a tunnel cannot */
 }
 
 static bool client_uses_tls(struct serve *s, const struct request *r) {
