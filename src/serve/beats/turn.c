@@ -16,7 +16,7 @@
 
 enum {
     ANSWER_MAX = 65536,
-    WAITING_MAX = 8,
+    WAITING_MAX = 8, /* of the agent's own calls, and as many of users' */
     TAKE_AGAIN_MS = 50,
     CALL_MS = 10000, /* the documented client gives up then; the agent's beats wait meanwhile */
 };
@@ -32,7 +32,9 @@ struct turn {
     uint64_t flow;        /* of the caller's organization */
     uint64_t purges_seen; /* the purge sequence when it was asked */
     uint64_t sequence;    /* a disconnect: of the last beat before it; a beat: its own */
+    bool is_own;          /* of the agent's own token: goes before users' */
     bool waits;
+    bool is_in_line;         /* in agent->waiters; under the agent's lock */
     struct timer patience;   /* while it waits for other calls of the agent */
     struct timer take_again; /* the agent, in Redis: somebody else has it */
     int64_t taken_ms;        /* monotonic */
@@ -66,6 +68,7 @@ void turn_go_on(struct serve *s, struct agent *agent) {
     }
     struct turn *next = container_of(agent->waiters.next, struct turn, link);
     list_remove(&next->link);
+    next->is_in_line = false;
     agent->beat.blocked = true;
     mailbox_post(s->shared->mailbox[next->serve->worker], &next->go);
 }
@@ -197,21 +200,30 @@ static void on_go(struct letter *letter, void *receiver) {
         begin(t);
 }
 
+/* False: its letter is on the way, or its call. */
+static bool leave_line(struct turn *t) {
+    struct agents *agents = t->serve->shared->agents;
+    struct agent *agent = agents_lock(agents, &t->agent, true);
+    bool was_in_line = t->is_in_line;
+    if (was_in_line)
+        list_remove(&t->link);
+    t->is_in_line = false;
+    agents_unlock(agents, agent);
+    return was_in_line;
+}
+
+/* An agent's own call was received and will be made; a user's that nobody waits for would only
+ * stand in the agent's way. */
 static void on_gone(void *arg) {
     struct turn *t = arg;
     t->caller.x = NULL;
+    if (!t->is_own && leave_line(t))
+        turn_free(t);
 }
 
-/* Where nobody listens any more it goes on waiting: it was received, and will be made. */
 static void on_patience_over(void *arg) {
     struct turn *t = arg;
-    struct agents *agents = t->serve->shared->agents;
-    struct agent *agent = agents_lock(agents, &t->agent, true);
-    bool waits = !list_empty(&t->link) && t->caller.x; /* else its letter is on the way */
-    if (waits)
-        list_remove(&t->link);
-    agents_unlock(agents, agent);
-    if (!waits)
+    if (!t->caller.x || !leave_line(t))
         return;
     caller_refuse(t->serve, &t->caller, ERR_CONTROLLER_BUSY);
     turn_free(t);
@@ -224,6 +236,7 @@ static struct turn *turn_new(struct serve *s, const struct request *r,
     struct turn *t = must_zalloc(sizeof *t);
     t->serve = s;
     t->kind = *kind;
+    t->is_own = r->claims.is_agent && agent_id_equal(&r->claims.agent, &r->agent);
     t->agent = r->agent;
     t->taken_ms = clock_mono_ms();
     t->token_hash = agents_token_hash(s->shared->agents, r->token);
@@ -244,16 +257,26 @@ static struct turn *turn_new(struct serve *s, const struct request *r,
     return t;
 }
 
-static bool is_full(const struct agent *agent) {
+static bool is_full(const struct agent *agent, bool is_own) {
     int count = 0;
     list_each (at, &agent->waiters)
-        count++;
+        count += container_of(at, struct turn, link)->is_own == is_own;
     return count >= WAITING_MAX;
+}
+
+/* Behind its like: the agent's own, then users'. */
+static void stand_in_line(struct turn *t, struct agent *agent) {
+    struct list *before = agent->waiters.next;
+    while (before != &agent->waiters &&
+           (!t->is_own || container_of(before, struct turn, link)->is_own))
+        before = before->next;
+    list_insert_between(&t->link, before->prev, before);
+    t->is_in_line = true;
 }
 
 struct turn *turn_take(struct serve *s, const struct request *r, struct agent *agent,
                        const struct turn_kind *kind) {
-    if (is_full(agent))
+    if (is_full(agent, r->claims.is_agent))
         return NULL;
     struct turn *t = turn_new(s, r, kind);
     struct beat_policy policy = beat_policy_of(s->shared->config);
@@ -263,7 +286,7 @@ struct turn *turn_take(struct serve *s, const struct request *r, struct agent *a
     bool is_under_way = beat->sending || beat->blocked;
     t->waits = is_under_way || !list_empty(&agent->waiters) || beat_goes_first(s, agent);
     if (t->waits) {
-        list_push_back(&agent->waiters, &t->link);
+        stand_in_line(t, agent);
         turn_go_on(s, agent);
     } else {
         beat->blocked = true;
