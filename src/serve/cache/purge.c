@@ -106,6 +106,14 @@ void purge_delete(struct shared *shared, struct agent *agent, int64_t cutoff_s) 
     revoke(shared, agent, REVOKED_DELETED, NOTICE_DELETED, cutoff_s);
 }
 
+void purge_doubt(struct shared *shared, struct agent *agent) {
+    struct notice n = notice_about(agent);
+    n.asks = true;
+    if (!agent->must_ask)
+        peers_tell(shared, &n);
+    agent->must_ask = true;
+}
+
 void purge_readmit(struct shared *shared, struct agent *agent, int64_t seen) {
     struct notice n = notice_about(agent);
     n.access = NOTICE_READMITTED;
@@ -175,23 +183,27 @@ static bool is_about_one_agent(const struct written *w) {
            w->effect == EFFECT_PURGED;
 }
 
-/* Is the agent of the writer's organization, as far as its cached connect says? Unknown is no. */
-static bool is_writers_agent(struct serve *s, const struct written *w) {
+/* What the writer may have written, as far as the agent's cached connect says whose it is. Where
+ * only another replica knows, the writer's organization stands for it. */
+static struct tag tag_of_claim(struct serve *s, const struct written *w, bool *is_foreign) {
+    char id[AGENT_ID_HEX];
     struct agent *agent = agents_lock(s->shared->agents, &w->agent, false);
-    bool is_own = agent && agent->grant && tag_set_has(&agent->tags, w->org);
+    bool is_known = agent && agent->grant;
+    *is_foreign = w->writer == WRITER_OF_ORG && is_known && !tag_set_has(&agent->tags, w->org);
     if (agent)
         agents_unlock(s->shared->agents, agent);
-    return is_own;
+    agent_id_text(&w->agent, id);
+    return w->writer == WRITER_OF_ORG && !is_known
+               ? w->org
+               : tag_of(TAG_AGENT, (struct span){id, sizeof id});
 }
 
 static void suspect_agent(struct serve *s, const struct written *w) {
-    char id[AGENT_ID_HEX];
+    bool is_foreign;
     struct tag_set tags = {0};
-    if (w->writer != WRITER_ANYWHERE && !is_writers_agent(s, w))
-        return;
-    agent_id_text(&w->agent, id);
-    tag_set_add(&tags, tag_of(TAG_AGENT, (struct span){id, sizeof id}));
-    make_stale(s, &tags);
+    tag_set_add(&tags, tag_of_claim(s, w, &is_foreign));
+    if (!is_foreign)
+        make_stale(s, &tags);
 }
 
 /* Nobody knows whether it was written. Where we do not know of which organization that would be,

@@ -65,6 +65,8 @@ bool purge_matters(const struct written *w);
 void purge_forget(struct shared *shared, struct agent *agent, bool only_if_shared);
 void purge_suspend(struct shared *shared, struct agent *agent, int64_t cutoff_s);
 void purge_delete(struct shared *shared, struct agent *agent, int64_t cutoff_s);
+/* Nobody knows whether the agent may go on: the controller answers its next heartbeat. */
+void purge_doubt(struct shared *shared, struct agent *agent);
 /* Let in again by who was asked at this `peers_seen`. */
 void purge_readmit(struct shared *shared, struct agent *agent, int64_t peers_seen);
 

@@ -76,6 +76,8 @@ static void learn_refusal(const struct lesson *l, struct shared *shared, struct 
         purge_suspend(shared, agent, purge_answered_s(f->date));
     if (is_deleted)
         purge_delete(shared, agent, purge_answered_s(f->date));
+    else if (f->status == 404 && agent->beat.sequence != 0)
+        purge_doubt(shared, agent);
     if (f->status == 401 || f->status == 404)
         refusals_add(shared->refusals, &agent->id, l->pass->proof, f->status, message,
                      clock_mono_ms());

@@ -93,14 +93,17 @@ static void end_reading(struct forwarding *f, struct span body) {
     purge_after(f->serve, &f->written, ENDED_WELL, (struct span){f->date, f->date_len});
 }
 
-/* By a connect that we could not read. What was written since it was asked is truer. */
-static void note_let_in(struct forwarding *f) {
+/* A connect that we could not read was let in, or has found no agent. What was written since it was
+ * asked is truer. */
+static void note_connect(struct forwarding *f) {
     struct agents *agents = f->serve->shared->agents;
     struct agent *agent = agents_lock(agents, &f->written.agent, false);
     if (!agent)
         return;
-    if (agent->purged <= f->written.purges_seen)
+    if (agent->purged <= f->written.purges_seen && f->status / 100 == 2)
         verdict_let_in(f->serve, agent, f->written.peers_seen);
+    else if (f->status == 404 && agent->beat.sequence != 0)
+        purge_doubt(f->serve->shared, agent);
     agents_unlock(agents, agent);
 }
 
@@ -114,8 +117,8 @@ static void on_head(void *arg, const struct http_response *head) {
         await_answer(f, date);
     else
         purge_after(f->serve, &f->written, ending, date);
-    if (f->written.effect == EFFECT_LET_IN && f->status / 100 == 2)
-        note_let_in(f);
+    if (f->written.effect == EFFECT_LET_IN && (f->status / 100 == 2 || f->status == 404))
+        note_connect(f);
     if (!f->caller.x)
         return;
     access_mark(f->caller.x, OUTCOME_FORWARDED);
@@ -230,9 +233,12 @@ static const struct passage_events passage_events = {.on_head = on_head,
 /* The controller's judgement of a connect's secret is still worth waiting for. */
 static void on_answer_due(void *arg) {
     struct forwarding *f = arg;
-    if (!f->caller.x || f->started)
+    if (!f->caller.x)
         return;
-    caller_refuse(f->serve, &f->caller, ERR_UPSTREAM_TIMEOUT);
+    if (f->started)
+        exchange_cut(f->caller.x);
+    else
+        caller_refuse(f->serve, &f->caller, ERR_UPSTREAM_TIMEOUT);
     f->caller.x = NULL;
 }
 
@@ -294,12 +300,10 @@ static bool will_last(const struct request *r) {
 static enum gate_class class_of(const struct request *r) {
     if (r->route->counted == ROUTE_CONNECT)
         return GATE_CONNECT;
-    if (r->http->wants_upgrade)
-        return GATE_STREAM;
-    if (r->route->call ==
-        CALL_LONG) /* also with Accept: text/event-stream, as every MCP client sends it */
+    /* Also with Accept: text/event-stream, as MCP clients send it, or an Upgrade to h2c. */
+    if (r->route->call == CALL_LONG)
         return GATE_LONG;
-    return will_last(r) ? GATE_STREAM : GATE_API;
+    return r->http->wants_upgrade || will_last(r) ? GATE_STREAM : GATE_API;
 }
 
 /* A connect has waited for its turn, and others have failed meanwhile. */
@@ -362,8 +366,8 @@ static void send_request(struct serve *s, struct request *r) {
                                 .timeout_ms = f->class == GATE_LONG ? long_ms
                                               : f->is_connect       ? connect_ms
                                                                     : usual_ms,
-                                /* A write goes on without its client; a tunnel could not. */
-                                .upgrade = request_upgrades(r) && !purge_matters(&f->written)};
+                                .is_whole = f->is_connect,
+                                .upgrade = request_upgrades(r)};
     struct admission_terms terms = terms_of(f, r);
     f->passage = passage_start(s, &call, &terms, &passage_events, f);
 }
