@@ -61,7 +61,8 @@ static const struct route *find(struct span method, const struct route_path *pat
                                 struct span params[ROUTE_PARAMS_MAX]) {
     const struct route *r = routes;
     while (r->pattern && !(begins_alike(r->pattern, path) && is_method(r->method, method) &&
-                           route_matches(r->pattern, path, params)))
+                           (r->call == CALL_LONG ? route_begins(r->pattern, path, params)
+                                                 : route_matches(r->pattern, path, params))))
         r++;
     return r;
 }

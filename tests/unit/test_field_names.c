@@ -58,7 +58,7 @@ static const char *const others[] = {
     "sec-websocket-key",
     "content",
     "access-control",
-    "x-forwarded",
+    "x-forwards",
     "hosts",
     "ho-st",
     "cookie2",

@@ -6,9 +6,21 @@
 #define COUNT(names) (sizeof(names) / sizeof *(names))
 
 static const struct span forwarding[] = {
-    NAME("forwarded"),           NAME("x-real-ip"),      NAME("x-client-ip"),
-    NAME("x-cluster-client-ip"), NAME("true-client-ip"), NAME("cf-connecting-ip"),
-    NAME("x-original-url"),      NAME("x-rewrite-url"),
+    NAME("forwarded"),
+    NAME("x-real-ip"),
+    NAME("x-client-ip"),
+    NAME("x-cluster-client-ip"),
+    NAME("true-client-ip"),
+    NAME("cf-connecting-ip"),
+    NAME("x-original-url"),
+    NAME("x-rewrite-url"),
+    NAME("forwarded-for"),
+    NAME("x-forwarded"),
+    NAME("x-original-forwarded-for"),
+    NAME("client-ip"),
+    NAME("x-original-host"),
+    NAME("x-envoy-external-address"),
+    NAME("fastly-client-ip"),
 };
 
 static const struct span end_to_end[] = {
@@ -19,6 +31,13 @@ static const struct span end_to_end[] = {
     NAME("cookie"),
     NAME("origin"),
     NAME("x-organization-id"),
+    NAME("x-api-key"),
+    /* Which session or call it is part of, and what is to be done. */
+    NAME("mcp-session-id"),
+    NAME("mcp-protocol-version"),
+    NAME("last-event-id"),
+    NAME("idempotency-key"),
+    NAME("x-http-method-override"),
     /* Where the body ends, whether it comes, what it is. */
     NAME("transfer-encoding"),
     NAME("expect"),

@@ -77,8 +77,8 @@ enum err route_split(struct span path, struct route_path *out) {
             return ERR_BAD_PATH;
         if (raw.len == 0 && rest.len == 0) /* "/", or one trailing slash */
             break;
-        if (raw.len == 0 || out->count == ROUTE_SEGMENTS_MAX || raw.len > ROUTE_MEMORY - used ||
-            !read_segment(raw, out->memory + used, &segment)) {
+        if (!out->plain || raw.len == 0 || out->count == ROUTE_SEGMENTS_MAX ||
+            raw.len > ROUTE_MEMORY - used || !read_segment(raw, out->memory + used, &segment)) {
             out->plain = false;
             continue; /* dot segments further on are still refused */
         }
@@ -90,8 +90,11 @@ enum err route_split(struct span path, struct route_path *out) {
 
 bool route_matches(const char *pattern, const struct route_path *path,
                    struct span params[ROUTE_PARAMS_MAX]) {
-    if (!path->plain)
-        return false;
+    return path->plain && route_begins(pattern, path, params);
+}
+
+bool route_begins(const char *pattern, const struct route_path *path,
+                  struct span params[ROUTE_PARAMS_MAX]) {
     struct span rest = span_of(pattern);
     size_t at = 0, param = 0;
     while (rest.len > 0) {
@@ -106,5 +109,5 @@ bool route_matches(const char *pattern, const struct route_path *path,
         else if (!span_equal_nocase(want, got))
             return false;
     }
-    return at == path->count;
+    return path->plain && at == path->count;
 }

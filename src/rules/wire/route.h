@@ -12,7 +12,8 @@ enum { ROUTE_SEGMENTS_MAX = 16, ROUTE_MEMORY = 512, ROUTE_PARAMS_MAX = 2 };
 struct route_path {
     size_t count;                            /* segments; 0 for "/" */
     struct span segment[ROUTE_SEGMENTS_MAX]; /* decoded */
-    bool plain; /* false: no pattern matches (too long, undecodable, empty segments, "*") */
+    bool plain; /* false: no pattern matches (too long, undecodable, empty segments, "*"); `segment`
+                   ends before that */
     char memory[ROUTE_MEMORY];
 };
 
@@ -27,3 +28,8 @@ enum err route_split(struct span path, struct route_path *out);
  * "*" takes any rest, also none. */
 bool route_matches(const char *pattern, const struct route_path *path,
                    struct span params[ROUTE_PARAMS_MAX]);
+
+/* The same, but of a path that is not plain what stands before the trouble is enough for a final
+ * "*". For what decides nothing about rights. */
+bool route_begins(const char *pattern, const struct route_path *path,
+                  struct span params[ROUTE_PARAMS_MAX]);
