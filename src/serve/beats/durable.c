@@ -391,8 +391,8 @@ bool durable_tell(struct serve *s, const struct durable_heard *heard,
     return run(s, SCRIPT_BEAT_TELL, &w, done, arg);
 }
 
-bool durable_take(struct serve *s, const struct agent_id *id, uint64_t claim, redis_done *done,
-                  void *arg) {
+bool durable_take(struct serve *s, const struct agent_id *id, uint64_t claim, bool has_begun,
+                  redis_done *done, void *arg) {
     struct words w;
     begin(&w, s, 4);
     add_record(&w, id);
@@ -402,7 +402,7 @@ bool durable_take(struct serve *s, const struct agent_id *id, uint64_t claim, re
     add_id(&w);
     add_claimant(&w, s->shared, claim);
     add_int(&w, now_ms(s) + LEASE_MS);
-    add_int(&w, now_ms(s));
+    add_int(&w, has_begun ? -1 : now_ms(s));
     add_policy(&w, s, id);
     return run(s, SCRIPT_BEAT_TAKE, &w, done, arg);
 }

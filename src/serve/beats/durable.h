@@ -123,10 +123,11 @@ struct durable_heard {
 bool durable_tell(struct serve *s, const struct durable_heard *heard,
                   const struct durable_verdict *verdict, redis_done *done, void *arg);
 
-/* The reply is 1: ours. DURABLE_TAKEN_LATE: Redis was asked too late to be believed, ask again. */
+/* The reply is 1: ours. DURABLE_TAKEN_LATE: Redis was asked too late to be believed, ask again.
+ * `has_begun`: the call is on its way already, a beat that is due cannot go before it. */
 enum { DURABLE_TAKEN_LATE = -1 };
-bool durable_take(struct serve *s, const struct agent_id *id, uint64_t claim, redis_done *done,
-                  void *arg);
+bool durable_take(struct serve *s, const struct agent_id *id, uint64_t claim, bool has_begun,
+                  redis_done *done, void *arg);
 /* We arrive. The reply is how long we are to claim nothing (ms). */
 bool durable_hello(struct serve *s, bool was_away, redis_done *done, void *arg);
 /* The controller has let the agent in: its verdict is lifted for all replicas. */

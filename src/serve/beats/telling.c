@@ -179,7 +179,7 @@ static bool take(struct serve *s, struct agent *agent) {
         agent->lease = durable_new_claim(s);
     struct told *t = told_new(s, agent);
     t->lease = agent->lease;
-    if (durable_take(s, &agent->id, agent->lease, on_taken, t))
+    if (durable_take(s, &agent->id, agent->lease, true, on_taken, t))
         return true;
     told_free(t);
     return false;

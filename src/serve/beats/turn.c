@@ -179,7 +179,7 @@ static void take(void *arg) {
     list_remove(&t->link);
     /* Without the breaker Redis would say that a beat goes first, which cannot go either. */
     if (admission_pause_ms(s->shared) == 0 && durable_is_here(s) &&
-        durable_take(s, &t->agent, lease(t), on_taken, t))
+        durable_take(s, &t->agent, lease(t), false, on_taken, t))
         list_push_back(&s->turns, &t->link);
     else
         ask(t);

@@ -213,7 +213,8 @@ const char beat_done[] = RECORD DUE NO FREE
 /* An ordered call (serve/beats/turn.h) wants the agent. A claimant who has the agent already has it
  * for longer, for this call, whatever he had it for. Between two deliveries of the agent's held
  * beat one ordered call goes: `turned` says that it has gone, and then a beat that is due goes
- * first. KEYS: record, due, turns, sending. ARGV: id, claimant, end of the lease, now, policy.
+ * first. KEYS: record, due, turns, sending. ARGV: id, claimant, end of the lease, now (-1: the call
+ * is on its way already, as after an outage of Redis: nothing can go before it), policy.
  * Returns 1: nobody else sends until told; 0: somebody else has it, or a beat goes first; -1: it
  * was asked too late. */
 const char beat_take[] =
