@@ -112,8 +112,8 @@ static void probe(void *arg) {
     timer_start(&w->probe_watch, PROBE_WATCH_MS);
 }
 
-/* Anybody may cause it all the time, but for one probe it takes several of his calls that failed. One
- * that is under way says as well as another. */
+/* Anybody may cause it all the time, but for one probe it takes several of his calls that failed.
+ * One that is under way says as well as another. */
 static void on_alarm(struct letter *letter, void *receiver) {
     struct worker *w = container_of(letter, struct worker, alarm);
     (void)receiver;

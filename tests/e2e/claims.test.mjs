@@ -155,6 +155,29 @@ describe('a write whose outcome nobody knows', SUITE, () => {
             await redis.stop();
         }
     });
+
+    test('is stale with the replica that knows the agent, though the one that was asked does not', async () => {
+        const redis = await Redis.start();
+        const config = { redis: { url: redis.url } };
+        try {
+            await withWrites(() => failing, config, async (gateway, { controller }) => {
+                await using({ stub: { url: controller.url, stop() {} }, config }, async (second) => {
+                    await assertConnects(gateway, OTHER, MISS);
+                    await eventually('both to share', async () =>
+                        (await connect(second, OTHER)).header('cache-status').includes('hit'));
+                    await assertConnects(gateway, V, MISS);
+                    await send(second, ...writes[0], agentOf(ORG_B));
+                    await send(second, ...writes[0], owner(ORG_A));
+                    await assertConnects(gateway, V, HIT);
+                    await send(second, ...writes[0], owner(ORG_B));
+                    await eventually('the first one to ask', async () =>
+                        STALE.test((await connect(gateway, V)).header('cache-status').replace(/^aiwm-gateway; /, '')));
+                });
+            });
+        } finally {
+            await redis.stop();
+        }
+    });
 });
 
 // ---- what the controller's answer says ----
@@ -302,6 +325,25 @@ describe('an agent that is gone', SUITE, () => {
             assert.equal((await call(gateway.target, 'GET', '/things', { token: tokenOf(V) })).status, 404);
             assert.equal((await beat(gateway, OTHER)).status, 201, 'a bystander');
         }));
+
+    let secrets = 0; // a refusal is remembered, and answered from here
+    for (const [what, send] of [
+        ['whose secret is not known here', (gateway) => connect(gateway, V, { secret: `not known ${secrets++}` })],
+        ['that only the controller can read', (gateway) => exchange(gateway.target, 'POST', path(V), {
+            headers: { 'Content-Type': 'application/x-www-form-urlencoded' }, body: 'secret=x',
+        })],
+    ])
+        test(`a 404 to a connect ${what} lets the controller answer the agent's next heartbeat`, () =>
+            withWrites(none, {}, async (gateway, { beats, state }) => {
+                await eventually('the first beat', async () => (await beat(gateway, V)).status === 201 && beats.length === 1);
+                state.connect = gone;
+                assert.equal((await send(gateway)).status, 404);
+                assert.equal((await beat(gateway, V)).status, 201, 'the controller still knows it');
+                assert.equal(beats.length, 2);
+                state.beat = gone;
+                assert.equal((await send(gateway)).status, 404);
+                assert.equal((await beat(gateway, V)).status, 404);
+            }));
 
     test('a 404 to a client that guesses ids says nothing of agents that were never let in here', () =>
         withWrites(none, {}, async (gateway, { state }) => {

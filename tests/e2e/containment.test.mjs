@@ -159,7 +159,8 @@ describe('long calls', SUITE, () => {
         ['POST', '/deployments/x/inference/v1/chat'], ['GET', '/DEPLOYMENTS/x/Inference/models/'],
         ['POST', '/deployments/x/inference/a/b/c/d/e/f/g/h'], ['POST', '/deployments/x/%69nference/y'],
         ['POST', '/util/generate-text'], ['POST', '/conversations/x/summary'], ['POST', '/resources/x/exec'],
-        ['POST', '/mcp'],
+        ['POST', '/mcp'], ['POST', '/deployments/x/inference//v1'], ['POST', '/deployments/x/inference/a%zz'],
+        ['POST', `/deployments/x/inference/${'s/'.repeat(30)}`], ['POST', `/deployments/x/inference/${'m'.repeat(600)}`],
     ];
     const plain = [
         ['GET', '/mcp'], ['GET', '/deployments/x'], ['GET', '/util/generate-text/x'], ['GET', '/conversations/x'],

@@ -86,8 +86,8 @@ struct gate {
     uint64_t witness[GATE_WITNESSES]; /* whose calls have failed since the last answer */
     size_t witnesses;
     int64_t unconfirmed; /* failures since the last answer that await a probe's word */
-    uint32_t era;     /* counts the controllers, see gate_renew */
-    uint32_t outages; /* that are over */
+    uint32_t era;        /* counts the controllers, see gate_renew */
+    uint32_t outages;    /* that are over */
 };
 
 void gate_init(struct gate *g, const struct gate_policy *policy);
@@ -123,8 +123,8 @@ enum gate_result {
     GATE_ODD,         /* answered, but how long that took teaches nothing (an error is quick) */
     GATE_UNAVAILABLE, /* 502, 503, 504, or a client's call without an answer: its class' adaptive
                          limit falls, the breaker learns nothing */
-    GATE_FAILED,      /* no connection, or no answer to a call of our own. What one agent sends may be
-                         the reason: its second until something is answered is unconfirmed */
+    GATE_FAILED, /* no connection, or no answer to a call of our own. What one agent sends may be
+                    the reason: its second until something is answered is unconfirmed */
     GATE_UNCONFIRMED, /* a connect of nobody we know without an answer, or with 502, 503, 504: a
                          failure if a probe fails before anything is answered */
 };

@@ -75,8 +75,8 @@ void admission_hurry(struct shared *shared);
 
 enum controller { CONTROLLER_UNKNOWN, CONTROLLER_UP, CONTROLLER_DOWN };
 
-/* `alarm` is posted to the first worker when a probe is wanted at once (gate_wants_probe). It has to
- * be set again after that. */
+/* `alarm` is posted to the first worker when a probe is wanted at once (gate_wants_probe). It has
+ * to be set again after that. */
 void admission_set_alarm(struct shared *shared, struct letter *alarm);
 /* Down: it is left alone, or was never heard and fails. Thread safe, cheap. */
 enum controller admission_controller(const struct shared *shared);

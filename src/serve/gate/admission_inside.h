@@ -22,10 +22,10 @@ struct admission {
     pthread_mutex_t lock;
     struct gate gate;
     size_t waiting_bytes;
-    struct desk **desk; /* of each worker */
-    size_t turn;        /* the desk that is told of room next */
+    struct desk **desk;   /* of each worker */
+    size_t turn;          /* the desk that is told of room next */
     struct letter *alarm; /* to who probes, under the lock; NULL: on its way */
-    _Atomic int state;  /* enum controller */
+    _Atomic int state;    /* enum controller */
     _Atomic bool doubtful;
     _Atomic bool suspected; /* see admission_take_suspicion */
     _Atomic int64_t heard_ms;
