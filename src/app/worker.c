@@ -39,7 +39,7 @@ struct worker {
     struct timer look, probe, probe_watch;
     struct fetch *probing;
     int64_t probing_since_ms; /* monotonic */
-    struct letter drain, stop, adopt, alarm;
+    struct letter drain, stop, adopt;
     struct generation *adopting;
     _Atomic bool idle; /* draining, and nothing to do here (a letter may change that) */
 };
@@ -57,7 +57,7 @@ static void end_probe(struct worker *w) {
     int64_t next_ms = next_probe_ms(w->serve.shared);
     w->probing = NULL;
     timer_stop(&w->probe_watch);
-    admission_set_alarm(w->serve.shared, &w->alarm);
+    admission_probed(&w->serve);
     if (!w->serve.closing)
         timer_start(&w->probe, next_ms > PROBE_GAP_MS ? next_ms : PROBE_GAP_MS);
 }
@@ -77,7 +77,7 @@ static void watch_probe(void *arg) {
         timer_start(&w->probe_watch, PROBE_WATCH_MS);
         return;
     }
-    fetch_cancel(w->probing);
+    fetch_give_up(w->probing);
     end_probe(w);
 }
 
@@ -114,9 +114,8 @@ static void probe(void *arg) {
 
 /* Anybody may cause it all the time, but for one probe it takes several of his calls that failed.
  * One that is under way says as well as another. */
-static void on_alarm(struct letter *letter, void *receiver) {
-    struct worker *w = container_of(letter, struct worker, alarm);
-    (void)receiver;
+static void on_alarm(struct serve *s) {
+    struct worker *w = container_of(s, struct worker, serve);
     if (timer_pending(&w->probe))
         timer_start(&w->probe, 0);
 }
@@ -193,9 +192,8 @@ struct worker *worker_new(const struct worker_setup *setup) {
     w->drain.deliver = on_drain;
     w->stop.deliver = on_stop;
     w->adopt.deliver = on_adopt;
-    w->alarm.deliver = on_alarm;
     if (setup->number == 0) {
-        admission_set_alarm(shared, &w->alarm);
+        admission_watch(&w->serve, on_alarm);
         timer_start(&w->probe, 0);
     }
     return w;

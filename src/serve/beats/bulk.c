@@ -20,7 +20,9 @@ enum {
     CALL_MS = 10000,
     DRAIN_CALL_MS = 5000,
     LINGER_CLAIMED_MS = 10000, /* beats that are claimed in Redis have to set out (durable.h) */
-    PROBE_CALL_MS = 5000,      /* for 500 beats; a beat alone has 10 s */
+    ALL_OF_THEM =
+        1, /* as whose call it is: one beat in it may be the reason of what becomes of it */
+    PROBE_CALL_MS = 5000, /* for 500 beats; a beat alone has 10 s */
     PROBE_MS = 600000,
     PROBE_AGAIN_MS = 10000, /* after an answer that says neither yes nor no */
 };
@@ -83,8 +85,11 @@ static void post(struct bulk *b, struct span body, int64_t timeout_ms, bool (*is
                                 .repeatable = true, /* the contract makes it idempotent */
                                 .secret = true,
                                 .timeout_ms = timeout_ms};
-    struct admission_terms terms = {
-        .class = GATE_HEARTBEAT, .wait_ms = timeout_ms, .is_wanted = is_wanted, .wanted_arg = b};
+    struct admission_terms terms = {.class = GATE_HEARTBEAT,
+                                    .agent = ALL_OF_THEM,
+                                    .wait_ms = timeout_ms,
+                                    .is_wanted = is_wanted,
+                                    .wanted_arg = b};
     fetch_start(b->serve, &call, &terms, ANSWER_MAX, done, b);
 }
 

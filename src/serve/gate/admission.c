@@ -68,6 +68,21 @@ static struct desk *next_desk(struct admission *a, size_t count, int64_t now_us)
     return NULL;
 }
 
+/* The desk that is to probe at once, or NULL. */
+static struct desk *alarmed_desk(struct admission *a, size_t count) {
+    if (!gate_wants_probe(&a->gate))
+        return NULL;
+    for (size_t i = 0; i < count; i++) {
+        struct desk *d = a->desk[i];
+        if (!d || !d->on_alarm || d->alarm_posted || d->is_alarmed)
+            continue;
+        d->alarm_posted = d->is_alarmed = true;
+        atomic_store(&a->suspected, true);
+        return d;
+    }
+    return NULL;
+}
+
 static void post_called(struct shared *shared, struct list *called) {
     while (!list_empty(called)) {
         struct list *link = called->next;
@@ -95,15 +110,11 @@ void admission_settle(struct shared *shared, int64_t now_us, const char *why) {
     enum controller now = state_of(&a->gate);
     enum controller before = (enum controller)atomic_exchange(&a->state, (int)now);
     atomic_store(&a->doubtful, a->gate.breaker.in_a_row > 0);
-    struct letter *alarm = gate_wants_probe(&a->gate) ? a->alarm : NULL;
-    if (alarm) {
-        a->alarm = NULL;
-        atomic_store(&a->suspected, true);
-    }
+    struct desk *prober = alarmed_desk(a, shared->worker_count);
     pthread_mutex_unlock(&a->lock);
     post_called(shared, &called);
-    if (alarm)
-        mailbox_post(shared->mailbox[0], alarm);
+    if (prober)
+        mailbox_post(shared->mailbox[prober->serve->worker], &prober->alarm);
     if (desk)
         mailbox_post(shared->mailbox[desk->serve->worker], &desk->room);
     if (now != before)
@@ -196,10 +207,27 @@ void admission_hurry(struct shared *shared) {
 
 /* ---- how the controller is ---- */
 
-void admission_set_alarm(struct shared *shared, struct letter *alarm) {
-    pthread_mutex_lock(&shared->admission->lock);
-    shared->admission->alarm = alarm;
-    pthread_mutex_unlock(&shared->admission->lock);
+static void tell_alarm(struct letter *letter, void *receiver) {
+    struct desk *desk = container_of(letter, struct desk, alarm);
+    struct serve *s = receiver;
+    (void)admission_enter(s->shared);
+    desk->alarm_posted = false;
+    admission_look_only(s->shared);
+    if (!s->closing)
+        desk->on_alarm(s);
+}
+
+void admission_watch(struct serve *s, void (*on_alarm)(struct serve *s)) {
+    (void)admission_enter(s->shared);
+    s->desk->alarm.deliver = tell_alarm;
+    s->desk->on_alarm = on_alarm;
+    admission_look_only(s->shared);
+}
+
+void admission_probed(struct serve *s) {
+    (void)admission_enter(s->shared);
+    s->desk->is_alarmed = false;
+    admission_look_only(s->shared);
 }
 
 enum controller admission_controller(const struct shared *shared) {

@@ -75,9 +75,10 @@ void admission_hurry(struct shared *shared);
 
 enum controller { CONTROLLER_UNKNOWN, CONTROLLER_UP, CONTROLLER_DOWN };
 
-/* `alarm` is posted to the first worker when a probe is wanted at once (gate_wants_probe). It has
- * to be set again after that. */
-void admission_set_alarm(struct shared *shared, struct letter *alarm);
+/* `on_alarm` is called in this worker when a probe is wanted at once (gate_wants_probe), and not
+ * again before admission_probed. */
+void admission_watch(struct serve *s, void (*on_alarm)(struct serve *s));
+void admission_probed(struct serve *s);
 /* Down: it is left alone, or was never heard and fails. Thread safe, cheap. */
 enum controller admission_controller(const struct shared *shared);
 /* Has a call failed, and none been answered since? */

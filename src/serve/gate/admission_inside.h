@@ -15,6 +15,10 @@ struct desk {
     struct letter room; /* to on_room */
     void (*on_room)(struct serve *s);
     bool wants_room, room_posted; /* under the lock */
+    /* Of who probes: it is told when a probe is wanted at once, and once until one has ended. */
+    struct letter alarm; /* to on_alarm, NULL with the others */
+    void (*on_alarm)(struct serve *s);
+    bool alarm_posted, is_alarmed; /* under the lock */
     struct serve *serve;
 };
 
@@ -22,10 +26,9 @@ struct admission {
     pthread_mutex_t lock;
     struct gate gate;
     size_t waiting_bytes;
-    struct desk **desk;   /* of each worker */
-    size_t turn;          /* the desk that is told of room next */
-    struct letter *alarm; /* to who probes, under the lock; NULL: on its way */
-    _Atomic int state;    /* enum controller */
+    struct desk **desk; /* of each worker */
+    size_t turn;        /* the desk that is told of room next */
+    _Atomic int state;  /* enum controller */
     _Atomic bool doubtful;
     _Atomic bool suspected; /* see admission_take_suspicion */
     _Atomic int64_t heard_ms;

@@ -80,6 +80,11 @@ void fetch_cancel(struct fetch *f) {
     fetch_free(f);
 }
 
+void fetch_give_up(struct fetch *f) {
+    passage_give_up(f->passage);
+    fetch_free(f);
+}
+
 bool fetch_was_sent(const struct fetch *f) {
     return passage_was_sent(f->passage);
 }

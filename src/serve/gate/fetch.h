@@ -25,4 +25,6 @@ struct fetch *fetch_start(struct serve *s, const struct call_request *request,
                           const struct admission_terms *terms, size_t body_max,
                           void (*done)(void *arg, const struct fetched *result), void *arg);
 void fetch_cancel(struct fetch *f);
+/* It has taken too long: as if it had failed. `done` is not called. */
+void fetch_give_up(struct fetch *f);
 bool fetch_was_sent(const struct fetch *f);

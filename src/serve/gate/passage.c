@@ -332,6 +332,12 @@ bool passage_has_begun(const struct passage *p) {
 
 /* The controller has done its work, and only the client's pace counts now: who reads slowly takes
  * no place from the calls of others. */
+void passage_give_up(struct passage *p) {
+    if (p->call && !p->ticket.judged)
+        judge(p, GATE_FAILED, err_row(ERR_UPSTREAM_TIMEOUT)->message);
+    passage_cancel(p);
+}
+
 void passage_pause(struct passage *p) {
     if (!p->call)
         return;

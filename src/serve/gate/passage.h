@@ -23,6 +23,8 @@ struct passage *passage_start(struct serve *s, const struct call_request *reques
                               void *arg);
 /* Nobody is told. */
 void passage_cancel(struct passage *p);
+/* Likewise, but a call that was made has failed. */
+void passage_give_up(struct passage *p);
 /* Can the controller have seen it? */
 bool passage_was_sent(const struct passage *p);
 /* From asking to the head of its answer, once that has come: microseconds. */
