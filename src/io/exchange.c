@@ -205,8 +205,10 @@ void exchange_watch(struct exchange *x, const struct exchange_watcher *watcher, 
     x->watcher_arg = arg;
 }
 
-void exchange_upgrade(struct exchange *x, struct span fields) {
+bool exchange_upgrade(struct exchange *x, struct span fields) {
     struct conn *c = conn_of(x);
+    if (c->drops)
+        return false;
     struct str *text = &c->server->loop->text;
     str_clear(text);
     STR_ADD(text, "HTTP/1.1 101 Switching Protocols\r\n");
@@ -221,12 +223,13 @@ void exchange_upgrade(struct exchange *x, struct span fields) {
     stream_keep_alive(&c->stream);
     stream_resume(&c->stream);
     if (c->in.len == 0)
-        return;
+        return true;
     struct str early = c->in;
     x->report.received += (int64_t)early.len;
     str_init(&c->in, early.max);
     x->watcher->on_bytes(x->watcher_arg, str_span(&early));
     str_release(&early);
+    return true;
 }
 
 void exchange_keep_alive(struct exchange *x) {

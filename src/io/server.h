@@ -139,8 +139,9 @@ struct exchange_watcher {
 void exchange_watch(struct exchange *x, const struct exchange_watcher *watcher, void *arg);
 
 /* Switches protocols: sends the 101 and from then on passes raw bytes both ways (on_bytes,
- * exchange_write). Ends with _finish or _cut. `fields` must hold Connection and Upgrade. */
-void exchange_upgrade(struct exchange *x, struct span fields);
+ * exchange_write). Ends with _finish or _cut. `fields` must hold Connection and Upgrade. False: of
+ * what the client has sent ahead some was dropped, and nothing is sent: cut it. */
+bool exchange_upgrade(struct exchange *x, struct span fields);
 /* Stops and restarts on_bytes: backpressure for upgraded connections. */
 void exchange_pause(struct exchange *x);
 void exchange_resume(struct exchange *x);

@@ -339,7 +339,8 @@ void call_pause(struct call *call) {
     if (call->paused)
         return;
     call->paused = true;
-    timer_stop(&call->conn->timer);
+    if (!call->is_whole)
+        timer_stop(&call->conn->timer);
     stream_pause(&call->conn->stream);
 }
 

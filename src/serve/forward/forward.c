@@ -131,10 +131,14 @@ static void on_head(void *arg, const struct http_response *head) {
     headers_to_client(&f->fields, head, &back, &f->has_date);
     if (passage_may_be_silent(f->passage))
         exchange_keep_alive(f->caller.x);
-    if (upgraded) {
-        f->upgraded = f->started = true;
-        exchange_upgrade(f->caller.x, str_span(&f->fields));
-    }
+    if (!upgraded)
+        return;
+    f->upgraded = f->started = true;
+    if (exchange_upgrade(f->caller.x, str_span(&f->fields)))
+        return;
+    exchange_cut(f->caller.x);
+    passage_cancel(f->passage);
+    forwarding_free(f);
 }
 
 static void heed_slow_client(struct forwarding *f) {
@@ -240,6 +244,7 @@ static void on_answer_due(void *arg) {
     else
         caller_refuse(f->serve, &f->caller, ERR_UPSTREAM_TIMEOUT);
     f->caller.x = NULL;
+    passage_resume(f->passage);
 }
 
 /* ---- the client ---- */
