@@ -218,6 +218,31 @@ describe('connections to the controller', SUITE, () => {
     });
 });
 
+describe('clients that do not read', SUITE, () => {
+    test('keep no connect permit with an answer that has begun', async () => {
+        const aiwm = await Aiwm.start();
+        const body = Buffer.alloc(8 << 20, 'x');
+        aiwm.trouble = (socket, got) => {
+            if (!/x-www-form-urlencoded/.test(got.header('content-type') ?? '')) return false;
+            socket.write(answerBytes(body));
+            return true;
+        };
+        await using({ stub: aiwm, config: { queue: { connect: 2 }, limits: unlimited } }, async (gateway) => {
+            const wires = await Promise.all([1, 2].map(() => Wire.open(gateway.target)));
+            for (const [i, wire] of wires.entries()) {
+                wire.send(request('POST', path(600 + i), {
+                    headers: { 'Content-Type': 'application/x-www-form-urlencoded' }, body: 'secret=x',
+                }));
+                wire.socket.pause();
+            }
+            await eventually('both permits to be taken', async () => await inside(gateway, 'connect') === 2);
+            await eventually('both to be free', async () => await inside(gateway, 'connect') === 0, 14000);
+            assert.deepEqual(await bystanders(gateway, aiwm), []);
+            for (const wire of wires) wire.close();
+        });
+    });
+});
+
 describe('clients that have gone', SUITE, () => {
     const begins = (socket, got) => {
         if (!is(got, '/events')) return false;
