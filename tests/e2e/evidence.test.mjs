@@ -1,4 +1,4 @@
-// What says something about the controller, and what only about those who have asked: strangers,
+// What says something about the controller, and what only about those who have asked: unknown secrets,
 // one agent, a TLS alert behind a request, a body in drips. Each beside another organization.
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
@@ -24,7 +24,7 @@ const leftAlone = (gateway) => gateway.metric('controller_left_alone');
 const inside = (gateway, name) => gateway.metric('controller_calls', `class="${name}"`);
 const is = (got, start) => got.target.startsWith(start);
 
-describe('strangers\' connects', SUITE, () => {
+describe('connects with unknown secrets', SUITE, () => {
     const evil = (act) => (socket, got) => {
         if (!/connect$/.test(got.target) || !/evil/.test(got.body.toString())) return false;
         act(socket);

@@ -409,7 +409,7 @@ static void judge(struct gate *g, enum gate_class class, uint64_t agent, enum ga
     gate_out(g, &t, 5);
 }
 
-Test(gate, what_strangers_connects_meet_is_no_evidence_until_a_probe_confirms_it) {
+Test(gate, connects_with_unknown_secrets_are_no_evidence_until_a_probe_confirms_it) {
     struct gate g;
     gate_init(&g, &policy);
     for (int i = 0; i < 100; i++)

@@ -240,7 +240,7 @@ const struct config_row config_rows[] = {
     INTEGER(breaker, failures, "5", "1", "1000", RELOAD,
             "consecutive failures that open the circuit breaker: connections that cannot be made, "
             "failed probes of /health, connects and held heartbeats without an answer (where one "
-            "agent or a stranger may be the reason only if a probe fails, too)"),
+            "agent or an unknown secret may be the reason only if a probe fails, too)"),
     DURATION(breaker, window, "10s", "1s", "10m", RELOAD,
              "or failure_percent of the calls within this time"),
     INTEGER(breaker, min_calls, "20", "1", "100000", RELOAD,

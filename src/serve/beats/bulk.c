@@ -20,8 +20,7 @@ enum {
     CALL_MS = 10000,
     DRAIN_CALL_MS = 5000,
     LINGER_CLAIMED_MS = 10000, /* beats that are claimed in Redis have to set out (durable.h) */
-    ALL_OF_THEM =
-        1, /* as whose call it is: one beat in it may be the reason of what becomes of it */
+    ALL_OF_THEM = 1,      /* whose call it is to the gate: one beat in it may be why it fails */
     PROBE_CALL_MS = 5000, /* for 500 beats; a beat alone has 10 s */
     PROBE_MS = 600000,
     PROBE_AGAIN_MS = 10000, /* after an answer that says neither yes nor no */

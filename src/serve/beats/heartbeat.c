@@ -161,10 +161,8 @@ static void carry_on(struct serve *s, struct request *r, struct reception *taken
 static void receive(struct serve *s, struct request *r, const struct beat *beat) {
     struct agents *agents = s->shared->agents;
     struct reception taken;
-    /* Another's token (jwt.binding: report) proves nothing of this one. */
-    bool is_own = r->claims.is_agent && agent_id_equal(&r->claims.agent, &r->agent);
     struct agent *agent = agents_lock(agents, &r->agent, true);
-    if (is_own)
+    if (request_is_own(r))
         limiting_known(s, r, agent);
     take(s, agent, r, beat, &taken);
     agents_unlock(agents, agent);

@@ -231,16 +231,12 @@ static void on_patience_over(void *arg) {
 
 static const struct exchange_watcher watcher = {on_gone, NULL, NULL};
 
-static bool is_own(const struct request *r) {
-    return r->claims.is_agent && agent_id_equal(&r->claims.agent, &r->agent);
-}
-
 static struct turn *turn_new(struct serve *s, const struct request *r,
                              const struct turn_kind *kind) {
     struct turn *t = must_zalloc(sizeof *t);
     t->serve = s;
     t->kind = *kind;
-    t->is_own = is_own(r);
+    t->is_own = request_is_own(r);
     t->agent = r->agent;
     t->taken_ms = clock_mono_ms();
     t->token_hash = agents_token_hash(s->shared->agents, r->token);
@@ -261,10 +257,10 @@ static struct turn *turn_new(struct serve *s, const struct request *r,
     return t;
 }
 
-static bool is_full(const struct agent *agent, bool own) {
+static bool is_full(const struct agent *agent, bool is_own) {
     int count = 0;
     list_each (at, &agent->waiters)
-        count += container_of(at, struct turn, link)->is_own == own;
+        count += container_of(at, struct turn, link)->is_own == is_own;
     return count >= WAITING_MAX;
 }
 
@@ -280,7 +276,7 @@ static void stand_in_line(struct turn *t, struct agent *agent) {
 
 struct turn *turn_take(struct serve *s, const struct request *r, struct agent *agent,
                        const struct turn_kind *kind) {
-    if (is_full(agent, is_own(r)))
+    if (is_full(agent, request_is_own(r)))
         return NULL;
     struct turn *t = turn_new(s, r, kind);
     struct beat_policy policy = beat_policy_of(s->shared->config);

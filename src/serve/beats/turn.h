@@ -3,7 +3,8 @@
  * holds for all replicas: the agent is taken there first.
  *
  * Two kinds: a disconnect, and a beat that is not held but forwarded while its agent waits. The
- * client may leave: the call is made all the same, it was received.
+ * agent's client may leave: the call is made all the same, it was received. A user's call that
+ * still waits is dropped when its client leaves.
  *
  * At most one of these calls goes between two deliveries of the agent's held beat: a client whose
  * calls fail one after the other would else keep it from the controller indefinitely. With Redis

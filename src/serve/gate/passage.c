@@ -74,11 +74,11 @@ static void judge(struct passage *p, enum gate_result result, const char *why) {
         atomic_store_explicit(&shared->admission->heard_ms, now_us / 1000, memory_order_relaxed);
 }
 
-/* A connect of somebody unknown teaches nothing by itself: with ones that the controller trips over
- * anybody could lower the limit of all connects. */
+/* A connect with an unknown secret proves nothing by itself: with ones that the controller trips
+ * over anybody could lower the limit of all connects. */
 static enum gate_result unavailable(const struct passage *p) {
-    bool is_strangers = p->terms.is_forwarded && p->ticket.class == GATE_CONNECT;
-    return is_strangers ? GATE_UNCONFIRMED : GATE_UNAVAILABLE;
+    bool is_unknown = p->terms.is_forwarded && p->ticket.class == GATE_CONNECT;
+    return is_unknown ? GATE_UNCONFIRMED : GATE_UNAVAILABLE;
 }
 
 /* AIWM's own /health answers 503 while its database is slow, and everything else still works: only

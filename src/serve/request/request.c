@@ -107,6 +107,10 @@ static bool is_plainly_spelled(const struct request *r) {
     return token_from_authorization(value, &token) && headers_is_token68(token);
 }
 
+bool request_is_own(const struct request *r) {
+    return r->claims.is_agent && agent_id_equal(&r->claims.agent, &r->agent);
+}
+
 enum err request_authorize(struct serve *s, struct request *r) {
     bool any_revoked = agents_any_revoked(s->shared->agents);
     if (!r->verified && !is_plainly_spelled(r))

@@ -50,6 +50,9 @@ void request_count_refused_token(enum token_fault fault);
 void request_authenticate(struct serve *s, struct request *r);
 /* ERR_OK, or what the route's `who`, revocation and the policy say to this token. */
 enum err request_authorize(struct serve *s, struct request *r);
+/* Is it of the agent that the path names, by its own token? Another's (jwt.binding: report) proves
+ * nothing of this one. */
+bool request_is_own(const struct request *r);
 
 /* Is a switch of protocols passed on? Never on agents' calls: the controller's server would take
  * them away from its routes. */
